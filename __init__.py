@@ -1,0 +1,1 @@
+"""ComfyUI-Strokes as a ComfyUI extension; the nodes are not there yet."""

@@ -1,0 +1,128 @@
+"""The FLUX autoencoder: diffusers' ``AutoencoderKL`` behind the original key names.
+
+diffusers takes seconds to import, so it is imported only here and only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import StrokesError
+
+SCALE, SHIFT = 0.3611, 0.1159
+
+
+def autoencoder_kwargs(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of ``AutoencoderKL`` read off the tensors of an original-format file."""
+    levels = 1 + max((int(m.group(1)) for k in state if (m := re.match(r"encoder\.down\.(\d+)\.", k))), default=-1)
+    if not levels or "encoder.conv_in.weight" not in state:
+        raise StrokesError("the autoencoder file holds no 'encoder.down.0…': expected FLUX's original key names")
+    blocks = 1 + max(int(m.group(1)) for k in state if (m := re.match(r"encoder\.down\.0\.block\.(\d+)\.", k)))
+    widths = tuple(state[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels))
+    return {
+        "in_channels": state["encoder.conv_in.weight"].shape[1],
+        "out_channels": state["decoder.conv_out.weight"].shape[0],
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": widths,
+        "layers_per_block": blocks,
+        "latent_channels": state["encoder.conv_out.weight"].shape[0] // 2,
+        "norm_num_groups": 32,
+        "scaling_factor": SCALE,
+        "shift_factor": SHIFT,
+        "use_quant_conv": False,
+        "use_post_quant_conv": False,
+    }
+
+
+def build(kwargs: Mapping[str, Any]) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**kwargs)
+
+
+class Autoencoder:
+    """Pictures ↔ scaled latents ``z = scale·(sample − shift)``; pixels in −1…1, 8 pixels a latent cell.
+
+    Holds the plain diffusers module in ``module``, so that whoever manages memory can move it.
+    """
+
+    def __init__(self, module: Any, scale: float = SCALE, shift: float = SHIFT):
+        self.module = module.eval().requires_grad_(False)
+        self.scale, self.shift = scale, shift
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], scale: float = SCALE, shift: float = SHIFT) -> Autoencoder:
+        """From tensors with FLUX's original names. Raises :class:`StrokesError` naming a missing or misshapen key."""
+        from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+        kwargs = autoencoder_kwargs(state)
+        module = build(kwargs)
+        converted = convert_ldm_vae_checkpoint(dict(state), kwargs)
+        expected = module.state_dict()
+        for key, tensor in expected.items():
+            if key not in converted:
+                raise StrokesError(f"the autoencoder file lacks the tensor that diffusers calls '{key}'")
+            if converted[key].shape != tensor.shape:
+                raise StrokesError(
+                    f"autoencoder tensor '{key}' has shape {tuple(converted[key].shape)}, expected {tuple(tensor.shape)}"
+                )
+        module.load_state_dict({key: converted[key] for key in expected})
+        return cls(module, scale, shift)
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        weight = self.module.encoder.conv_in.weight
+        return {"device": weight.device, "dtype": weight.dtype}
+
+    @torch.inference_mode()
+    def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, 3, H, W]`` → mean and log-variance ``[B, C, H/8, W/8]`` in float32, unscaled."""
+        posterior = self.module.encode(pixels.to(**self._where)).latent_dist
+        return posterior.mean.float(), posterior.logvar.float()
+
+    def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Scaled latents: the mean, or a sample where ``noise`` is given (the reference samples)."""
+        mean, logvar = self.moments(pixels)
+        if noise is not None:
+            mean = mean + torch.exp(0.5 * logvar) * noise.to(mean.device)
+        return self.scale * (mean - self.shift)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents ``[B, C, h, w]`` → pixels ``[B, 3, 8h, 8w]`` in float32, about −1…1, not clamped."""
+        return self.module.decode((latents / self.scale + self.shift).to(**self._where)).sample.float()
+
+
+_TO_ORIGINAL = (
+    (r"^(\w+)\.down_blocks\.(\d+)\.resnets\.(\d+)\.", r"\1.down.\2.block.\3."),
+    (r"^(\w+)\.down_blocks\.(\d+)\.downsamplers\.0\.", r"\1.down.\2.downsample."),
+    (r"^(\w+)\.up_blocks\.(\d+)\.resnets\.(\d+)\.", r"\1.up.\2.block.\3."),
+    (r"^(\w+)\.up_blocks\.(\d+)\.upsamplers\.0\.", r"\1.up.\2.upsample."),
+    (r"\.mid_block\.resnets\.0\.", ".mid.block_1."),
+    (r"\.mid_block\.resnets\.1\.", ".mid.block_2."),
+    (r"\.mid_block\.attentions\.0\.group_norm\.", ".mid.attn_1.norm."),
+    (r"\.mid_block\.attentions\.0\.to_([qkv])\.", r".mid.attn_1.\1."),
+    (r"\.mid_block\.attentions\.0\.to_out\.0\.", ".mid.attn_1.proj_out."),
+    (r"\.conv_norm_out\.", ".norm_out."),
+    (r"\.conv_shortcut\.", ".nin_shortcut."),
+)
+
+
+def to_original_names(module: Any) -> dict[str, Tensor]:
+    """The tensors of an ``AutoencoderKL`` under FLUX's original names: what a model folder's ``ae.safetensors`` holds."""
+    levels = len(module.config.block_out_channels)
+    out = {}
+    for key, tensor in module.state_dict().items():
+        for pattern, replacement in _TO_ORIGINAL:
+            key = re.sub(pattern, replacement, key)
+        key = re.sub(r"^decoder\.up\.(\d+)", lambda m: f"decoder.up.{levels - 1 - int(m.group(1))}", key)
+        if ".mid.attn_1." in key and tensor.ndim == 2:
+            tensor = tensor[:, :, None, None]
+        out[key] = tensor.contiguous()
+    return out

@@ -1,0 +1,222 @@
+"""A model folder (or one weights file with its companions beside it) → a loaded model.
+
+The layout is that of the published BAGEL-7B-MoT: ``ema.safetensors``, ``ae.safetensors``, ``llm_config.json``,
+``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` says what suits the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import StrokesError
+from ..process.painter import PaintSettings, Profile, TextSettings
+from .autoencoder import SCALE, SHIFT, Autoencoder
+from .config import (
+    RELEASED_VAE_RULE,
+    RELEASED_VIT_RULE,
+    BagelConfig,
+    ResizeRule,
+    SpecialTokens,
+    infer_config,
+)
+from .model import Bagel
+
+WEIGHTS = ("ema.safetensors", "model.safetensors")
+MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
+# A model this small runs in float32 on a CPU; a larger one keeps the precision of its file.
+SMALL = 500_000_000
+
+
+@dataclass
+class Checkpoint:
+    """Everything a folder holds, loaded. ``fingerprint`` names the weights and ``codec`` the autoencoder."""
+
+    model: Bagel
+    tokenizer: Any
+    special: SpecialTokens
+    autoencoder: Autoencoder | None
+    profile: Profile
+    vae_rule: ResizeRule
+    vit_rule: ResizeRule
+    fingerprint: str
+    codec: str
+
+
+def _json(path: Path, required: bool = True) -> dict[str, Any]:
+    if not path.exists() and not required:
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StrokesError(f"{path.parent} holds no {path.name}: a BAGEL model folder needs it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StrokesError(f"{path} is not valid JSON ({error}); download it again") from None
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file of a model folder, or the file itself. Raises :class:`StrokesError` where there is none."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise StrokesError(f"no model at {path}: give a folder like BAGEL-7B-MoT's, or its ema.safetensors")
+    for name in WEIGHTS:
+        if (path / name).exists():
+            return path / name
+    raise StrokesError(f"{path} is no model folder: it holds no {' or '.join(WEIGHTS)}")
+
+
+def open_safetensors(path: Path) -> Any:
+    """An open safetensors file; a missing, truncated or foreign one is a one-line error."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, "pt")
+    except FileNotFoundError:
+        raise StrokesError(f"no file {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise StrokesError(f"{path} is truncated or no safetensors file ({error}); download it again") from None
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes, read from the header alone."""
+    with open_safetensors(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's header, size and samples of its data: enough to tell checkpoints apart without reading 29 GB."""
+    size = path.stat().st_size
+    h = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(64):
+            file.seek(i * max(size - 65536, 0) // 63)
+            h.update(file.read(65536))
+    return h.hexdigest()[:16]
+
+
+def check_shapes(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Raise :class:`StrokesError` naming the first missing or misshapen tensor and what was expected."""
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise StrokesError(f"{path} lacks '{missing[0]}' {list(expected[missing[0]])}{more}")
+    for key, shape in expected.items():
+        if found[key] != shape:
+            raise StrokesError(f"{path}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
+
+
+def load_network(
+    path: Path,
+    config: BagelConfig,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Any = nn,
+) -> Bagel:
+    """Weights of a safetensors file in a :class:`Bagel`; ``dtype`` None keeps what the file stores."""
+    model = Bagel(config, operations, device="meta", dtype=dtype)
+    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    check_shapes(shapes_of(path), expected, path)
+    state: dict[str, Tensor] = {}
+    with open_safetensors(path) as file:
+        for key in expected:
+            state[key] = file.get_tensor(key).to(device=device, dtype=dtype)
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer as a ``tokenizers.Tokenizer`` in which typed control tokens stay plain text."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if path.exists():
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the Rust library raises bare Exception
+            raise StrokesError(f"{path} cannot be read as a tokenizer ({error}); download it again") from None
+    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    else:
+        raise StrokesError(f"{folder} holds no tokenizer.json (nor vocab.json with merges.txt)")
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def special_tokens(tokenizer: Any) -> SpecialTokens:
+    ids = [tokenizer.token_to_id(token) for token in MARKERS]
+    if None in ids:
+        raise StrokesError(f"the tokenizer knows no {MARKERS[ids.index(None)]}: not a BAGEL tokenizer")
+    return SpecialTokens(*ids)
+
+
+def _settings(kind: type, base: Any, given: dict[str, Any]) -> Any:
+    known = {f.name for f in fields(kind)}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in known}
+    return replace(base, **values)
+
+
+def read_profile(name: str, config: BagelConfig, given: dict[str, Any]) -> Profile:
+    """The profile of a checkpoint from the ``strokes`` key of its config.json; BAGEL's defaults where it says nothing."""
+    side = config.max_pixels_per_side
+    base = Profile(name=name, size=(side, side), multiple=config.token_pixels, max_side=side)
+    plain = {k: v for k, v in given.items() if k not in ("first", "edit", "text")}
+    return replace(
+        _settings(Profile, base, plain),
+        first=_settings(PaintSettings, base.first, given.get("first", {})),
+        edit=_settings(PaintSettings, base.edit, given.get("edit", {})),
+        text=_settings(TextSettings, base.text, given.get("text", {})),
+    )
+
+
+def load_autoencoder(path: Path, bagel: dict[str, Any], device: torch.device | str = "cpu") -> Autoencoder:
+    with open_safetensors(path) as file:
+        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    ae = bagel.get("vae_config") or {}
+    out = Autoencoder.from_state_dict(state, ae.get("scale_factor", SCALE), ae.get("shift_factor", SHIFT))
+    out.module.to(device)
+    return out
+
+
+def load(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Any = nn,
+) -> Checkpoint:
+    """Open a model folder. ``dtype`` None: float32 for a small model, else what the file stores.
+
+    Raises :class:`StrokesError` naming the file or tensor that is missing, truncated or misshapen.
+    """
+    weights = find_weights(Path(path))
+    folder = weights.parent
+    llm, vit = _json(folder / "llm_config.json"), _json(folder / "vit_config.json", required=False)
+    bagel = _json(folder / "config.json", required=False)
+    shapes = shapes_of(weights)
+    config = infer_config(shapes, llm, vit, bagel)
+    if dtype is None and sum(torch.Size(s).numel() for s in shapes.values()) < SMALL:
+        dtype = torch.float32
+    own = bagel.get("strokes", {})
+    tokenizer = load_tokenizer(folder)
+    ae = folder / "ae.safetensors"
+    if not ae.exists():
+        raise StrokesError(f"{folder} holds no ae.safetensors: take the autoencoder of any FLUX.1 or BAGEL download")
+    return Checkpoint(
+        model=load_network(weights, config, device, dtype, operations),
+        tokenizer=tokenizer,
+        special=special_tokens(tokenizer),
+        autoencoder=load_autoencoder(ae, bagel, device),
+        profile=read_profile(own.get("name", folder.name), config, own),
+        vae_rule=ResizeRule(**own["vae_transform"]) if "vae_transform" in own else RELEASED_VAE_RULE,
+        vit_rule=ResizeRule(**own["vit_transform"]) if "vit_transform" in own else RELEASED_VIT_RULE,
+        fingerprint=fingerprint(weights),
+        codec=fingerprint(ae),
+    )

@@ -1,0 +1,72 @@
+"""The KV memo: blocks of keys and values by the content of the prefix they stand behind.
+
+It changes speed, never results: prefill always runs one whole segment in one call, so a block computed again is the same
+block bit for bit, and any block may be dropped at any time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from .context import Block, Prefix, Runner
+
+
+@dataclass
+class MemoCounts:
+    """Segments and rows prefilled and found again; ``decoded`` counts rows run one by one while text was written."""
+
+    prefilled: int = 0
+    prefilled_rows: int = 0
+    reused: int = 0
+    reused_rows: int = 0
+    decoded: int = 0
+
+
+class Memo:
+    """Blocks of one set of weights (weights, precision, patches), least recently used first, at most ``capacity`` bytes.
+
+    ``evict`` and ``clear`` may be called at any time: whoever is using a block holds it.
+    """
+
+    def __init__(self, runner: Runner, capacity: int = 2 << 30):
+        self.runner, self.capacity = runner, capacity
+        self.counts = MemoCounts()
+        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(block.nbytes for block in self._blocks.values())
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def blocks(self, prefix: Prefix) -> list[Block]:
+        """The blocks of a prefix, from memory where held, prefilled where not."""
+        out: list[Block] = []
+        position = 0
+        for key, segment in zip(prefix.keys, prefix.segments, strict=True):
+            block = self._blocks.get(key)
+            if block is None:
+                block = self.runner.prefill(out, position, segment)[0]
+                self.counts.prefilled += 1
+                self.counts.prefilled_rows += block.rows
+                self._blocks[key] = block
+            else:
+                self.counts.reused += 1
+                self.counts.reused_rows += block.rows
+            self._blocks.move_to_end(key)
+            out.append(block)
+            position += segment.positions
+        self.evict(self.nbytes - self.capacity)
+        return out
+
+    def evict(self, nbytes: int) -> int:
+        """Drop the least recently used blocks until ``nbytes`` are freed or none is left; returns the bytes freed."""
+        freed = 0
+        while freed < nbytes and self._blocks:
+            freed += self._blocks.popitem(last=False)[1].nbytes
+        return freed
+
+    def clear(self) -> None:
+        self._blocks.clear()

@@ -1,0 +1,207 @@
+"""BAGEL as the process sees it: strings and pictures in, strings and pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import StrokesError
+from ..process.painter import OnStep, OnText, Painted, PaintSettings, Picture, Profile, TextSettings, Written
+from . import flow
+from .checkpoint import Checkpoint
+from .context import Prefix, Runner, Segment
+from .images import resize, to_image, to_tensor
+from .memo import Memo
+from .text import decode
+from .vision import unpatchify
+
+# Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
+# costs memory.
+BATCH_ROWS = 4096
+PREVIEWS = 4
+
+
+class BagelPainter:
+    """Fulfils :class:`strokes.process.painter.Painter`. A state is a :class:`.context.Prefix`; the memo stands behind it."""
+
+    def __init__(self, checkpoint: Checkpoint, memo_bytes: int = 2 << 30):
+        self.checkpoint = checkpoint
+        self.runner = Runner(checkpoint.model, checkpoint.special)
+        self.memo = Memo(self.runner, memo_bytes)
+
+    @property
+    def profile(self) -> Profile:
+        return self.checkpoint.profile
+
+    # Reading
+
+    def blank(self) -> Prefix:
+        return Prefix()
+
+    def read_text(self, state: Prefix, text: str) -> Prefix:
+        return state.append(Segment("text", tuple(self._encode(text))))
+
+    def read_picture(self, state: Prefix, picture: Picture, look_only: bool = False) -> Prefix:
+        if not look_only:
+            state = state.append(Segment("latents", self._latents(picture)))
+        if not self.checkpoint.model.has_vision:
+            if look_only:
+                raise StrokesError(f"{self.profile.name} was trained without vision and cannot look at a picture")
+            return state
+        return state.append(Segment("pixels", to_tensor(resize(picture.image, self.checkpoint.vit_rule))))
+
+    def check_text(self, text: str) -> None:
+        tokenizer = self.checkpoint.tokenizer
+        unknown = tokenizer.token_to_id("<unk>")
+        encoded = tokenizer.encode(text, add_special_tokens=False)
+        if unknown is not None and unknown in encoded.ids:
+            start, end = encoded.offsets[encoded.ids.index(unknown)]
+            words = sorted(w for w in tokenizer.get_vocab() if w.isalpha())
+            raise StrokesError(f"{self.profile.name} does not know '{text[start:end]}'; it knows: {' '.join(words)}")
+        limit = self.profile.max_text_tokens
+        if len(encoded.ids) > limit:
+            raise StrokesError(
+                f"the text is {len(encoded.ids)} tokens long; {self.profile.name} reads at most {limit} at a time"
+            )
+
+    def _encode(self, text: str) -> list[int]:
+        return self.checkpoint.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _latents(self, picture: Picture) -> Tensor:
+        if picture.latents is not None and picture.codec == self.checkpoint.codec:
+            return torch.from_numpy(picture.latents)
+        if self.checkpoint.autoencoder is None:
+            raise StrokesError(f"{self.profile.name} has no autoencoder and cannot take a picture")
+        return self.checkpoint.autoencoder.encode(to_tensor(picture.image)[None])[0].cpu()
+
+    # Writing
+
+    def write_text(
+        self, state: Prefix, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
+    ) -> Written:
+        forced = self._encode(start)
+
+        def report(ids: list[int]) -> None:
+            if on_text is not None:
+                on_text(self._decode(ids), len(ids))
+
+        ids, ended = decode(
+            self.runner,
+            self.memo.blocks(state),
+            state.position,
+            settings.max_tokens,
+            forced=forced,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=seed,
+            on_token=report,
+        )
+        self.memo.counts.decoded += len(ids) + 1
+        return Written(self._decode(ids), len(ids) - len(forced), ended)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+
+    # Painting
+
+    def paint_picture(
+        self,
+        state: Prefix,
+        text_free: Prefix,
+        image_free: Prefix,
+        size: tuple[int, int],
+        settings: PaintSettings,
+        seed: int,
+        on_step: OnStep | None = None,
+    ) -> Painted:
+        model = self.checkpoint.model
+        token = model.config.token_pixels
+        grid = (size[1] // token, size[0] // token)
+        noise = torch.randn(
+            grid[0] * grid[1], model.config.token_dim, generator=torch.Generator().manual_seed(seed)
+        ).to(self.runner.device)
+        prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
+        sampler = _Sampler(self.runner, self.memo, prefixes, grid, settings.extrapolate)
+        every = max(settings.steps // PREVIEWS, 1)
+
+        def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
+            if on_step is not None:
+                preview = self._to_picture(x - t * v, grid).image if done % every == 0 and done < total else None
+                on_step(done, total, preview)
+
+        tokens = flow.sample(
+            sampler,
+            noise,
+            settings.steps,
+            settings.shift,
+            flow.Guidance(
+                settings.text_guidance, settings.image_guidance, settings.interval, settings.renorm, settings.renorm_min
+            ),
+            same_text=text_free.key == state.key,
+            same_image=image_free.key == state.key,
+            on_step=report,
+        )
+        return Painted(self._to_picture(tokens, grid), sampler.calls)
+
+    def _to_picture(self, tokens: Tensor, grid: tuple[int, int]) -> Picture:
+        checkpoint = self.checkpoint
+        if checkpoint.autoencoder is None:
+            raise StrokesError(f"{self.profile.name} has no autoencoder and cannot paint")
+        latents = unpatchify(tokens[None], grid, checkpoint.model.config.latent_patch_size)
+        image = to_image(checkpoint.autoencoder.decode(latents)[0])
+        return Picture(image, latents[0].float().cpu().numpy().astype(np.float32), checkpoint.codec)
+
+
+class _Sampler:
+    """Velocities of named branches, each behind its prefix; counts the model calls that were run in full."""
+
+    def __init__(
+        self, runner: Runner, memo: Memo, prefixes: dict[str, Prefix], grid: tuple[int, int], extrapolate: bool
+    ):
+        self.runner, self.memo, self.prefixes, self.grid = runner, memo, prefixes, grid
+        self.series = {name: flow.Extrapolation() for name in prefixes} if extrapolate else None
+        self.branches: dict[str, tuple] = {}
+        self.calls = 0
+
+    def __call__(self, names: Sequence[str], x: Tensor, t: float) -> list[Tensor]:
+        due = [name for name in names if self.series is None or self.series[name].full]
+        hidden = dict(zip(due, self._run(due, x, t), strict=True))
+        if self.series is not None:
+            hidden = {
+                name: self.series[name].record(hidden[name]) if name in hidden else self.series[name].predict()
+                for name in names
+            }
+        with torch.inference_mode():
+            return [self.runner.model.velocity(hidden[name]).float() for name in names]
+
+    def _run(self, names: Sequence[str], x: Tensor, t: float) -> list[Tensor]:
+        self.calls += len(names)
+        for name in names:
+            if name not in self.branches:
+                prefix = self.prefixes[name]
+                self.branches[name] = (self.memo.blocks(prefix), prefix.position)
+        branches = [self.branches[name] for name in names]
+        size = max(BATCH_ROWS // (len(x) + 2), 1)
+        return [
+            hidden
+            for i in range(0, len(branches), size)
+            for hidden in self.runner.denoise(branches[i : i + size], x, self.grid, t)
+        ]
+
+
+def open_image(path: str) -> Image.Image:
+    """A picture file, fully read. Raises :class:`StrokesError` where it is none or truncated."""
+    from .images import to_rgb
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return to_rgb(image)
+    except FileNotFoundError:
+        raise StrokesError(f"no picture at {path}") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StrokesError(f"{path} is not a picture that can be read ({error})") from None

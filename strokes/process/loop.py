@@ -1,0 +1,68 @@
+"""Rounds of plan, sketch, inspect and refine, until the model ends or the rounds are used up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import StrokesError
+from . import stages
+from .painter import OnStep, OnText, Painter, PaintSettings, TextSettings
+from .trajectory import Stage, Trajectory
+
+MAX_ROUNDS = 32
+
+
+@dataclass(frozen=True)
+class Events:
+    """What a caller may listen to; any callback may raise Cancelled.
+
+    ``on_stage`` is called before a stage with its name and round index, ``on_turn`` after it with the trajectory so
+    far, so that everything finished can be saved.
+    """
+
+    on_stage: Callable[[Stage, int], None] | None = None
+    on_turn: Callable[[Trajectory], None] | None = None
+    on_text: OnText | None = None
+    on_step: OnStep | None = None
+
+
+def run(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    rounds: int,
+    *,
+    seed: int = 0,
+    plan_settings: TextSettings | None = None,
+    sketch_settings: PaintSettings | None = None,
+    inspect_settings: TextSettings | None = None,
+    refine_settings: PaintSettings | None = None,
+    events: Events = Events(),
+) -> Trajectory:
+    """Run up to ``rounds`` rounds (1 to 32) from wherever the trajectory is; a round in progress is finished first and
+    counts as one. Stops early when the trajectory ends. Raises StrokesError for another number of rounds."""
+    check_rounds(rounds)
+    text, step = events.on_text, events.on_step
+    while rounds and not trajectory.ended:
+        stage = trajectory.stage
+        if events.on_stage:
+            events.on_stage(stage, trajectory.round_index)
+        if stage == "plan":
+            trajectory = stages.plan(painter, trajectory, seed=seed, settings=plan_settings, on_text=text)
+        elif stage == "sketch":
+            trajectory = stages.sketch(painter, trajectory, seed=seed, settings=sketch_settings, on_step=step)
+        elif stage == "inspect":
+            trajectory = stages.inspect(painter, trajectory, seed=seed, settings=inspect_settings, on_text=text)
+        else:
+            trajectory = stages.refine(painter, trajectory, seed=seed, settings=refine_settings, on_step=step)
+            rounds -= 1
+        if events.on_turn:
+            events.on_turn(trajectory)
+    return trajectory
+
+
+def check_rounds(rounds: int) -> None:
+    """Raise StrokesError unless ``rounds`` is from 1 to 32."""
+    if not 1 <= rounds <= MAX_ROUNDS:
+        raise StrokesError(f"{rounds} rounds: choose from 1 to {MAX_ROUNDS}")

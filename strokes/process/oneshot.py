@@ -1,0 +1,76 @@
+"""The same model used one-shot: a picture from text, an edit of a picture, a question about a picture.
+
+The model reads the plain prompt, unwrapped, in the order it was trained on: pictures first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from ..errors import StrokesError
+from .dialect import PictureSegment, TextSegment
+from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
+from .stages import contexts
+from .trajectory import check_size, picture_from, size_for
+
+
+def text_to_image(
+    painter: Painter[Any],
+    prompt: str,
+    *,
+    size: tuple[int, int] | None = None,
+    settings: PaintSettings | None = None,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Painted:
+    """Paint a prompt at ``size`` (width, height), or the profile's. Raises StrokesError for a bad prompt or size."""
+    profile = painter.profile
+    size = size or profile.size
+    check_size(size, profile)
+    states = contexts(painter, [_said(painter, prompt)])
+    return painter.paint_picture(*states, size, settings or profile.first, seed, on_step)
+
+
+def edit_image(
+    painter: Painter[Any],
+    image: Image.Image,
+    instruction: str,
+    *,
+    size: tuple[int, int] | None = None,
+    settings: PaintSettings | None = None,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+) -> Painted:
+    """Repaint an image as told, at ``size`` (width, height) or the nearest the model can to the image's own."""
+    profile = painter.profile
+    size = size or size_for(image, profile)
+    check_size(size, profile)
+    said = _said(painter, instruction)
+    states = contexts(painter, [PictureSegment(picture_from(image, size)), said])
+    return painter.paint_picture(*states, size, settings or profile.edit, seed, on_step)
+
+
+def ask(
+    painter: Painter[Any],
+    image: Image.Image | None,
+    question: str,
+    *,
+    settings: TextSettings | None = None,
+    seed: int = 0,
+    on_text: OnText | None = None,
+) -> Written:
+    """Answer a question, about an image where there is one."""
+    profile, said, state = painter.profile, _said(painter, question), painter.blank()
+    if image:
+        state = painter.read_picture(state, picture_from(image, size_for(image, profile)))
+    state = painter.read_text(state, said.text)
+    return painter.write_text(state, settings or profile.text, seed, on_text)
+
+
+def _said(painter: Painter[Any], text: str) -> TextSegment:
+    if not text.strip():
+        raise StrokesError("the text is empty: say what to paint or ask")
+    painter.check_text(text.strip())
+    return TextSegment(text.strip())

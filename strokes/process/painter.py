@@ -1,0 +1,152 @@
+"""What the process asks of a unified model: read text, read a picture, write text, paint a picture.
+
+The state after a prefix is opaque here; a painter may cache whatever it likes behind it. Nothing in this folder knows
+tensors, tokens or files of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+import numpy as np
+from PIL import Image
+
+State = TypeVar("State")
+
+# Called while text is written: (text so far, tokens so far). May raise Cancelled.
+OnText = Callable[[str, int], None]
+# Called after each model call while a picture is painted: (calls done, calls in all, preview or None). May raise Cancelled.
+OnStep = Callable[[int, int, Image.Image | None], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of the canvas.
+
+    ``latents`` (float32, the autoencoder's scaled latents ``[C, h, w]``) are there when a model painted it; ``codec`` names
+    the autoencoder they belong to. A picture that someone outside the model changed has none and is encoded anew.
+    """
+
+    image: Image.Image
+    latents: np.ndarray | None = None
+    codec: str = ""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the size, pixels, latents and codec."""
+        h = hashlib.sha256(f"{self.image.mode}{self.image.size}{self.codec}".encode())
+        h.update(self.image.tobytes())
+        if self.latents is not None:
+            h.update(np.ascontiguousarray(self.latents).tobytes())
+        return h.hexdigest()
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """``temperature`` 0 is greedy; ``top_p`` 1 keeps every token."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class PaintSettings:
+    """How a picture is sampled. ``steps`` are model calls of the main branch (BAGEL's "timesteps" less one)."""
+
+    steps: int = 49
+    text_guidance: float = 4.0
+    image_guidance: float = 1.0
+    interval: tuple[float, float] = (0.4, 1.0)
+    renorm: str = "global"  # global, channel or text_channel
+    renorm_min: float = 0.0
+    shift: float = 3.0
+    extrapolate: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What suits a checkpoint: its name, its dialect, and the defaults behind every *auto*.
+
+    ``first`` paints where there is no picture yet, ``edit`` where there is one. Sizes are (width, height) in pixels;
+    sides must be multiples of ``multiple`` and at most ``max_side``.
+    """
+
+    name: str
+    dialect: str = "plain"
+    size: tuple[int, int] = (1024, 1024)
+    multiple: int = 16
+    max_side: int = 1024
+    rounds: int = 4
+    max_text_tokens: int = 2048
+    first: PaintSettings = field(default_factory=PaintSettings)
+    edit: PaintSettings = field(
+        default_factory=lambda: PaintSettings(image_guidance=2.0, interval=(0.0, 1.0), renorm="text_channel")
+    )
+    text: TextSettings = field(default_factory=TextSettings)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Text a model wrote. ``ended``: it stopped by itself, and not at the token limit."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A picture a model painted and the model calls it took (all guidance branches counted)."""
+
+    picture: Picture
+    calls: int
+
+
+class Painter(Protocol[State]):
+    """A unified model as the process sees it. States are values: appending returns a new one."""
+
+    @property
+    def profile(self) -> Profile: ...
+
+    def blank(self) -> State:
+        """The state before anything was read."""
+        ...
+
+    def read_text(self, state: State, text: str) -> State:
+        """Append one text segment. Raises StrokesError where the text cannot be said to this model."""
+        ...
+
+    def read_picture(self, state: State, picture: Picture, look_only: bool = False) -> State:
+        """Append a picture as the model both paints and sees it; only as it sees it for a mere question."""
+        ...
+
+    def write_text(
+        self, state: State, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
+    ) -> Written:
+        """Let the model write the next text; the state itself is not extended.
+
+        ``start`` is text the reply is forced to begin with; it is included in ``Written.text``.
+        """
+        ...
+
+    def paint_picture(
+        self,
+        state: State,
+        text_free: State,
+        image_free: State,
+        size: tuple[int, int],
+        settings: PaintSettings,
+        seed: int,
+        on_step: OnStep | None = None,
+    ) -> Painted:
+        """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
+        ...
+
+    def check_text(self, text: str) -> None:
+        """Raise StrokesError where :meth:`read_text` would."""
+        ...

@@ -1,0 +1,231 @@
+"""A trajectory to look at: a contact sheet as an image, and a self-contained HTML page. One row per round."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .painter import Picture
+from .trajectory import Critique, Origin, Round, Trajectory
+
+_TILE, _TEXT, _GAP, _MARGIN = 256, 256, 20, 28
+_INK, _FAINT, _LINE, _PAPER = "#1d1d1f", "#75757a", "#e2e2e5", "#ffffff"
+_GREEN, _AMBER = "#1f7a4d", "#b25a00"
+_COLUMNS = [_MARGIN, _MARGIN + _TEXT + _GAP, _MARGIN + _TEXT + _TILE + 2 * _GAP, _MARGIN + 2 * _TEXT + _TILE + 3 * _GAP]
+_WIDTH = _COLUMNS[3] + _TILE + _MARGIN
+
+
+def outcome(trajectory: Trajectory) -> str:
+    """How the process ended, in one sentence."""
+    rounds = len(trajectory.rounds)
+    after = f"after {rounds} round{'' if rounds == 1 else 's'}"
+    if trajectory.end:
+        by_hand = trajectory.end.origin.author == "user"
+        return f"{'Stopped by hand' if by_hand else 'The model planned no more'} {after}."
+    if trajectory.ended:
+        return f"Finished {after}."
+    return f"Not finished: {trajectory.stage} comes next in round {trajectory.round_index + 1}."
+
+
+def contact_sheet(trajectory: Trajectory) -> Image.Image:
+    """An RGB image, about 1140 pixels wide: plan, sketch, critique and refined picture of every round."""
+    title = _wrapped(trajectory.prompt, 24, _INK, _WIDTH - 2 * _MARGIN)
+    rows = [_row(step, number) for number, step in enumerate(trajectory.rounds, 1)]
+    if trajectory.start:
+        rows.insert(0, [_label("START"), trajectory.start, [], None])
+    heights = [max(_height(cell) for cell in row) + 2 * _GAP for row in rows]
+    top = _MARGIN + _height(title) + _GAP
+    sheet = Image.new("RGB", (_WIDTH, top + sum(heights) + _GAP + _MARGIN + 18), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    _draw(sheet, draw, title, _MARGIN, _MARGIN)
+    for row, height in zip(rows, heights, strict=True):
+        draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill=_LINE)
+        for cell, left in zip(row, _COLUMNS, strict=True):
+            _draw(sheet, draw, cell, left, top + _GAP)
+        top += height
+    draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill=_LINE)
+    footer = f"{outcome(trajectory)}  {_cost(trajectory)}"
+    _draw(sheet, draw, _wrapped(footer, 14, _FAINT, _WIDTH - 2 * _MARGIN), _MARGIN, top + _GAP)
+    return sheet
+
+
+@dataclass(frozen=True)
+class _Line:
+    text: str
+    size: int
+    color: str
+    chip: bool = False
+
+    @property
+    def height(self) -> int:
+        return round(self.size * 1.4) + (10 if self.chip else 0)
+
+
+_Cell = list[_Line] | Picture | None
+
+
+def _row(step: Round, number: int) -> list[_Cell]:
+    plan = _label(f"ROUND {number}{_by_hand(step.plan.origin)}") + _wrapped(step.plan.instruction, 17, _INK)
+    plan += _wrapped(step.plan.description, 14, _FAINT) + _wrapped(step.plan.problem, 13, _AMBER)
+    critique: list[_Line] = []
+    if step.critique:
+        critique = [_Line(*_verdict(step.critique), chip=True), *_wrapped(step.critique.explanation, 14, _FAINT)]
+        critique += _wrapped(step.critique.correction, 17, _INK) + _wrapped(step.critique.problem, 13, _AMBER)
+    refined: _Cell = step.refinement.picture if step.refinement else None
+    if step.refinement and refined is None:
+        refined = _label("Accepted, nothing repainted")
+    return [plan, step.sketch.picture if step.sketch else None, critique, refined]
+
+
+def _verdict(critique: Critique) -> tuple[str, int, str]:
+    word, color = ("ACCEPTED", _GREEN) if critique.accepted else ("TO CORRECT", _AMBER)
+    return word + _by_hand(critique.origin), 13, color
+
+
+def _by_hand(origin: Origin) -> str:
+    return " · BY HAND" if origin.author == "user" else ""
+
+
+def _label(text: str) -> list[_Line]:
+    return [_Line(text, 13, _FAINT)]
+
+
+def _wrapped(text: str, size: int, color: str, width: int = _TEXT) -> list[_Line]:
+    """Lines no wider than ``width`` pixels; words that are wider by themselves are cut."""
+    font, lines = ImageFont.load_default(size), []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            if line and font.getlength(f"{line} {word}") > width:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while font.getlength(line) > width:
+                fits = next(n for n in range(1, len(line)) if font.getlength(line[: n + 1]) > width)
+                lines.append(line[:fits])
+                line = line[fits:]
+        lines += [line] if line else []
+    return [_Line(line, size, color) for line in lines]
+
+
+def _height(cell: _Cell) -> int:
+    if isinstance(cell, Picture):
+        return _tile_size(cell)[1]
+    return sum(line.height for line in cell or [])
+
+
+def _tile_size(picture: Picture) -> tuple[int, int]:
+    width, height = picture.image.size
+    scale = _TILE / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int, top: int) -> None:
+    if isinstance(cell, Picture):
+        # Few pixels stay pixels when enlarged; a photograph is resampled.
+        small = max(cell.image.size) <= _TILE // 2
+        method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+        sheet.paste(cell.image.convert("RGB").resize(_tile_size(cell), method), (left, top))
+        return
+    for line in cell or []:
+        font, indent = ImageFont.load_default(line.size), 0
+        if line.chip:
+            box = (left, top, left + font.getlength(line.text) + 16, top + line.height - 6)
+            draw.rounded_rectangle(box, radius=6, fill=line.color)
+            indent = 8
+        text_top = top + 2 if line.chip else top
+        draw.text((left + indent, text_top), line.text, font=font, fill=_PAPER if line.chip else line.color)
+        top += line.height
+
+
+def html_page(trajectory: Trajectory) -> str:
+    """The whole trajectory as one HTML page that needs no other file: styles inline, pictures as data URIs."""
+    rounds = "\n".join(_section(step, number) for number, step in enumerate(trajectory.rounds, 1))
+    start = f"<section><h2>Start</h2>{_figure(trajectory.start, 'start', '')}</section>" if trajectory.start else ""
+    title, small = escape(trajectory.prompt), escape(f"{trajectory.model} · {_cost(trajectory)}".strip(" ·"))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{start}
+{rounds}
+<footer><p>{escape(outcome(trajectory))}</p><small>{small}</small></footer>
+</body>
+</html>
+"""
+
+
+def _section(step: Round, number: int) -> str:
+    plan, critique, refinement = step.plan, step.critique, step.refinement
+    cells = [
+        _text("Plan", plan.origin, ("p", plan.instruction), ("p.faint", plan.description), ("p.problem", plan.problem)),
+        _figure(step.sketch.picture, f"round {number}, sketch", _note(step.sketch.origin)) if step.sketch else "",
+    ]
+    if critique:
+        chip = ("b.accepted", "Accepted") if critique.accepted else ("b.correct", "To correct")
+        said = ("p.faint", critique.explanation), ("p", critique.correction), ("p.problem", critique.problem)
+        cells.append(_text("Inspect", critique.origin, chip, *said))
+    if refinement and refinement.picture:
+        cells.append(_figure(refinement.picture, f"round {number}, refined", _note(refinement.origin)))
+    elif refinement:
+        cells.append(_text("Refine", refinement.origin, ("p.faint", "Accepted, nothing repainted")))
+    return f"<section><h2>Round {number}</h2><div class=row>{''.join(f'<div>{cell}</div>' for cell in cells)}</div></section>"
+
+
+def _text(title: str, origin: Origin, *parts: tuple[str, str]) -> str:
+    """Parts are (element or element.class, text); empty ones are left out."""
+    body = ""
+    for element, text in parts:
+        name, _, style = element.partition(".")
+        attribute = f' class="{style}"' if style else ""
+        body += f"<{name}{attribute}>{escape(text)}</{name}>" if text else ""
+    return f"<h3>{title}</h3>{body}<small>{_note(origin)}</small>"
+
+
+def _figure(picture: Picture, label: str, note: str) -> str:
+    data = BytesIO()
+    picture.image.save(data, "PNG")
+    source = base64.b64encode(data.getvalue()).decode()
+    style = ' class="pixels"' if max(picture.image.size) <= _TILE // 2 else ""
+    image = f'<img{style} alt="{label}" src="data:image/png;base64,{source}">'
+    return f"<figure>{image}<figcaption><small>{note}</small></figcaption></figure>"
+
+
+def _note(origin: Origin) -> str:
+    parts = ["by hand" if origin.author == "user" else "model"]
+    parts += [f"seed {origin.seed}"] if origin.seed is not None else []
+    parts += [f"{origin.cost.model_calls} calls"] if origin.cost.model_calls else []
+    parts += [f"{origin.cost.tokens} tokens"] if origin.cost.tokens else []
+    parts += [f"{origin.cost.seconds:.1f} s"] if origin.cost.seconds else []
+    return " · ".join(parts)
+
+
+def _cost(trajectory: Trajectory) -> str:
+    cost = trajectory.cost
+    return f"{cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s"
+
+
+_CSS = """
+:root{color-scheme:light dark;--ink:#1d1d1f;--faint:#66666b;--line:#e2e2e5;--paper:#fff;--green:#1f7a4d;--amber:#a35200}
+@media(prefers-color-scheme:dark){:root{--ink:#ececee;--faint:#a0a0a6;--line:#35353a;--paper:#161618;--amber:#e39a4a}}
+body{font:16px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1240px;margin:2rem auto;
+padding:0 1.25rem;overflow-wrap:anywhere}
+h1{font-size:1.5rem;line-height:1.25}h2{font-size:1rem}h3,small{font-size:.8rem;color:var(--faint);font-weight:400}
+h3{margin:0 0 .4rem}p{margin:0 0 .6rem;white-space:pre-line}.faint{color:var(--faint)}.problem{color:var(--amber)}
+section,footer{border-top:1px solid var(--line);padding:.75rem 0 1.25rem}
+.row{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:1.25rem}
+figure{margin:0;max-width:320px}img{width:100%;display:block;border-radius:4px}.pixels{image-rendering:pixelated}
+b{display:inline-block;margin-bottom:.5rem;padding:.1rem .5rem;border-radius:6px;color:#fff;font-size:.8rem}
+.accepted{background:var(--green)}.correct{background:#a35200}
+@media(max-width:720px){.row{grid-template-columns:1fr}figure{max-width:none}}
+"""

@@ -1,0 +1,254 @@
+"""The four stages of a round. Each takes a trajectory and returns a new one; a finished one passes through unchanged.
+
+``seed`` is the seed of the whole process: every stage derives its own from (seed, round, stage), so round k is the same
+for any number of rounds. ``settings`` None means what the painter's profile says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from hashlib import sha256
+from time import perf_counter
+from typing import Any, Literal
+
+from PIL import Image
+
+from ..errors import StrokesError
+from .dialect import PictureSegment, Segment, dialect_of
+from .painter import OnStep, OnText, Painted, Painter, PaintSettings, State, TextSettings
+from .trajectory import (
+    Cost,
+    Critique,
+    End,
+    Origin,
+    Painting,
+    Plan,
+    Refinement,
+    Trajectory,
+    check_size,
+    picture_from,
+    size_for,
+)
+
+
+def begin(
+    painter: Painter[Any], prompt: str, size: tuple[int, int] | None = None, image: Image.Image | None = None
+) -> Trajectory:
+    """A trajectory with no rounds yet.
+
+    ``size`` is (width, height) in pixels; None takes the image's proportions or the profile's size. Raises StrokesError
+    for an empty or unsayable prompt and for a canvas the model cannot paint.
+    """
+    prompt = prompt.strip()
+    if not prompt:
+        raise StrokesError("the prompt is empty: say what to paint")
+    profile = painter.profile
+    painter.check_text(dialect_of(profile).opening(prompt))
+    if size is None:
+        size = size_for(image, profile) if image else profile.size
+    check_size(size, profile)
+    start = picture_from(image, size) if image else None
+    return Trajectory(prompt, size, start, model=profile.name)
+
+
+def plan(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    *,
+    seed: int = 0,
+    settings: TextSettings | None = None,
+    instruction: str | None = None,
+    description: str | None = None,
+    on_text: OnText | None = None,
+) -> Trajectory:
+    """Say what to change next.
+
+    A given ``instruction`` or ``description`` overrules the model's; an instruction alone lets the model complete the
+    description, where its dialect has one. A plan that turns out to be the end token ends the trajectory.
+    """
+    if trajectory.ended:
+        return trajectory
+    trajectory.expect("plan")
+    dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
+    start = dialect.plan_start(instruction) if instruction and description is None else ""
+    if instruction and not start:
+        text = dialect.write_plan(instruction, description or "")
+        painter.check_text(text)
+        return trajectory.with_plan(Plan(instruction.strip(), (description or "").strip(), text, origin=Origin("user")))
+
+    began = perf_counter()
+    painter.check_text(start)
+    state = _read(painter, dialect.segments(trajectory, "plan"))
+    own_seed = stage_seed(seed, trajectory.round_index, "plan")
+    written = painter.write_text(state, settings, own_seed, on_text, start)
+    parsed = dialect.parse_plan(written.text)
+    author = "user" if instruction or description else "model"
+    origin = Origin(author, seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
+    if parsed.ends and written.ended:
+        return trajectory.with_end(End(origin))
+    if description:
+        text = dialect.write_plan(parsed.instruction, description)
+        painter.check_text(text)
+        return trajectory.with_plan(Plan(parsed.instruction, description.strip(), text, origin=origin))
+    problem = "the model wrote no plan" if parsed.ends else parsed.problem
+    return trajectory.with_plan(Plan(parsed.instruction, parsed.description, written.text, problem, origin))
+
+
+def sketch(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    *,
+    seed: int = 0,
+    settings: PaintSettings | None = None,
+    image: Image.Image | None = None,
+    on_step: OnStep | None = None,
+) -> Trajectory:
+    """Paint the plan. A given ``image`` is taken instead, resampled to the canvas."""
+    if trajectory.ended:
+        return trajectory
+    trajectory.expect("sketch")
+    if image is not None:
+        return trajectory.with_sketch(Painting(picture_from(image, trajectory.size), Origin("user")))
+    painted, origin = _paint(painter, trajectory, "sketch", seed, settings, on_step)
+    return trajectory.with_sketch(Painting(painted.picture, origin))
+
+
+def inspect(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    *,
+    seed: int = 0,
+    settings: TextSettings | None = None,
+    verdict: Literal["model", "accept", "correct"] = "model",
+    critique: str | None = None,
+    correction: str | None = None,
+    on_text: OnText | None = None,
+) -> Trajectory:
+    """Look at the sketch: is the step wrong for the prompt, or the picture for the step?
+
+    A ``verdict`` of "accept" or "correct" overrules the model and costs nothing; "correct" needs a ``correction``.
+    """
+    if trajectory.ended:
+        return trajectory
+    trajectory.expect("inspect")
+    dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
+    critique, correction = (critique or "").strip(), (correction or "").strip()
+    if correction and verdict != "correct":
+        raise StrokesError(f'a correction was given, but the verdict is "{verdict}": set it to "correct"')
+    if verdict == "correct" and not correction:
+        raise StrokesError('the verdict is "correct", but there is no correction: say what to repaint')
+    if critique and verdict == "model":
+        raise StrokesError('a critique was given, but the verdict is "model": set it to "accept" or "correct"')
+    if verdict != "model":
+        text = dialect.write_critique(critique, correction)
+        painter.check_text(text)
+        given = Critique(text, critique, correction, accepted=verdict == "accept", origin=Origin("user"))
+        return trajectory.with_critique(given)
+
+    began = perf_counter()
+    state = _read(painter, dialect.segments(trajectory, "inspect"))
+    own_seed = stage_seed(seed, trajectory.round_index, "inspect")
+    written = painter.write_text(state, settings, own_seed, on_text)
+    parsed = dialect.parse_critique(written.text)
+    origin = Origin("model", seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
+    return trajectory.with_critique(
+        Critique(written.text, parsed.explanation, parsed.correction, parsed.accepted, parsed.problem, origin)
+    )
+
+
+def refine(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    *,
+    seed: int = 0,
+    settings: PaintSettings | None = None,
+    image: Image.Image | None = None,
+    finished: bool | None = None,
+    on_step: OnStep | None = None,
+) -> Trajectory:
+    """Repaint what the inspection corrected, nothing where it accepted, and close the round: finished or another plan.
+
+    A given ``image`` is taken instead of the model's picture, a given ``finished`` instead of its decision.
+    """
+    if trajectory.ended:
+        return trajectory
+    trajectory.expect("refine")
+    current = trajectory.current_round
+    assert current and current.critique
+    if image is not None:
+        done = Refinement(picture_from(image, trajectory.size), origin=Origin("user"))
+    elif current.critique.accepted:
+        done = Refinement(origin=Origin("model", seed))
+    else:
+        painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step)
+        done = Refinement(painted.picture, origin=origin)
+    if finished is not None:
+        return trajectory.with_refinement(replace(done, ended=finished))
+
+    began, dialect = perf_counter(), dialect_of(painter.profile)
+    state = _read(painter, dialect.segments(trajectory.with_refinement(done), "end"))
+    own_seed = stage_seed(seed, trajectory.round_index, "end")
+    written = painter.write_text(state, dialect.end_settings, own_seed)
+    cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
+    done = replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
+    return trajectory.with_refinement(done)
+
+
+def contexts(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
+    """The state after the segments, and the two poorer ones that painting is guided away from.
+
+    As BAGEL's ``interleave_inference``: the text-free state is the prefix before the last text, the image-free one has
+    all texts and no picture.
+    """
+    main = text_free = image_free = painter.blank()
+    for segment in segments:
+        if isinstance(segment, PictureSegment):
+            main = text_free = painter.read_picture(main, segment.picture)
+        else:
+            text_free = main
+            main = painter.read_text(main, segment.text)
+            image_free = painter.read_text(image_free, segment.text)
+    return main, text_free, image_free
+
+
+def stage_seed(seed: int, round_index: int, stage: str) -> int:
+    """63 bits from (seed, round, stage), whatever came before."""
+    return int.from_bytes(sha256(f"{seed}/{round_index}/{stage}".encode()).digest()[:8], "big") >> 1
+
+
+def _read(painter: Painter[State], segments: Iterable[Segment]) -> State:
+    state = painter.blank()
+    for segment in segments:
+        if isinstance(segment, PictureSegment):
+            state = painter.read_picture(state, segment.picture)
+        else:
+            state = painter.read_text(state, segment.text)
+    return state
+
+
+def _paint(
+    painter: Painter[Any],
+    trajectory: Trajectory,
+    stage: Literal["sketch", "refine"],
+    seed: int,
+    settings: PaintSettings | None,
+    on_step: OnStep | None,
+) -> tuple[Painted, Origin]:
+    began, profile = perf_counter(), painter.profile
+    segments = dialect_of(profile).segments(trajectory, stage)
+    if settings is None:
+        settings = profile.edit if any(isinstance(s, PictureSegment) for s in segments) else profile.first
+    own_seed = stage_seed(seed, trajectory.round_index, stage)
+    painted = painter.paint_picture(*contexts(painter, segments), trajectory.size, settings, own_seed, on_step)
+    return painted, Origin("model", seed, _json(settings), Cost(painted.calls, seconds=_since(began)))
+
+
+def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:
+    """As it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _since(began: float) -> float:
+    return round(perf_counter() - began, 3)

@@ -1,0 +1,262 @@
+"""The work so far, as an immutable value: prompt, canvas, and the turns of every round.
+
+Every stage takes a trajectory and returns a new one; it alone is enough to continue the work on another machine.
+Pictures compare by identity; everything else compares by value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from PIL import Image
+
+from ..errors import StrokesError
+from .painter import Picture, Profile
+
+FORMAT_VERSION = 1
+
+Author = Literal["model", "user"]
+Stage = Literal["plan", "sketch", "inspect", "refine", "ended"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``model_calls`` are network evaluations while painting, ``tokens`` are text tokens written."""
+
+    model_calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.model_calls + other.model_calls, self.tokens + other.tokens, round(self.seconds + other.seconds, 3)
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a turn came from. ``seed`` is the seed of the whole process, from which each stage derives its own;
+    ``settings`` holds JSON values only."""
+
+    author: Author = "model"
+    seed: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    cost: Cost = Cost()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to change now and, after it, the whole scene. ``text`` is what the model reads back;
+    ``problem`` says why a reply could not be parsed as it should."""
+
+    instruction: str
+    description: str = ""
+    text: str = ""
+    problem: str = ""
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True)
+class Painting:
+    picture: Picture
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True)
+class Critique:
+    """The verdict on a sketch; ``correction`` is empty where it was accepted."""
+
+    text: str
+    explanation: str
+    correction: str = ""
+    accepted: bool = True
+    problem: str = ""
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The close of a round: a repainted picture, or None where the sketch was accepted, and whether the work is done."""
+
+    picture: Picture | None = None
+    ended: bool = False
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True)
+class Round:
+    plan: Plan
+    sketch: Painting | None = None
+    critique: Critique | None = None
+    refinement: Refinement | None = None
+
+    @property
+    def picture(self) -> Picture | None:
+        """The round's last picture."""
+        if self.refinement and self.refinement.picture:
+            return self.refinement.picture
+        return self.sketch.picture if self.sketch else None
+
+
+@dataclass(frozen=True)
+class End:
+    """The process ended outside a refinement: the model planned nothing more, or a person stopped it."""
+
+    origin: Origin = Origin()
+
+
+Turn = Plan | Painting | Critique | Refinement | End
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A prompt, a canvas of ``size`` (width, height) pixels, and the rounds so far.
+
+    The ``with_…`` methods raise StrokesError where another stage comes next.
+    """
+
+    prompt: str
+    size: tuple[int, int]
+    start: Picture | None = None
+    rounds: tuple[Round, ...] = ()
+    end: End | None = None
+    model: str = ""
+
+    @property
+    def ended(self) -> bool:
+        refinement = self.rounds[-1].refinement if self.rounds else None
+        return self.end is not None or (refinement is not None and refinement.ended)
+
+    @property
+    def current_round(self) -> Round | None:
+        """The round in progress; None between rounds."""
+        return self.rounds[-1] if self.rounds and self.rounds[-1].refinement is None else None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that comes next."""
+        if self.ended:
+            return "ended"
+        current = self.current_round
+        if current is None:
+            return "plan"
+        if current.sketch is None:
+            return "sketch"
+        return "inspect" if current.critique is None else "refine"
+
+    @property
+    def round_index(self) -> int:
+        """The index, from 0, of the round in progress or, between rounds, of the next one."""
+        return len(self.rounds) - 1 if self.current_round else len(self.rounds)
+
+    @property
+    def pictures(self) -> list[tuple[str, Picture]]:
+        """Every picture in the order it was made, named ``start``, ``round1-sketch``, ``round1-refined`` …"""
+        found = [("start", self.start)] if self.start else []
+        for number, step in enumerate(self.rounds, 1):
+            if step.sketch:
+                found.append((f"round{number}-sketch", step.sketch.picture))
+            if step.refinement and step.refinement.picture:
+                found.append((f"round{number}-refined", step.refinement.picture))
+        return found
+
+    @property
+    def picture(self) -> Picture | None:
+        """The last picture; None where nothing was painted yet."""
+        return self.pictures[-1][1] if self.pictures else None
+
+    @property
+    def turns(self) -> list[Turn]:
+        turns = [turn for r in self.rounds for turn in (r.plan, r.sketch, r.critique, r.refinement) if turn]
+        return [*turns, self.end] if self.end else list(turns)
+
+    @property
+    def cost(self) -> Cost:
+        return sum((turn.origin.cost for turn in self.turns), Cost())
+
+    def expect(self, stage: Stage) -> None:
+        """Raise StrokesError unless ``stage`` comes next."""
+        if self.stage == "ended":
+            raise StrokesError(f"cannot {stage}: the trajectory is finished")
+        if self.stage != stage:
+            raise StrokesError(
+                f"cannot {stage} now: round {self.round_index + 1} of the trajectory expects {self.stage} next"
+            )
+
+    def with_plan(self, plan: Plan) -> Trajectory:
+        self.expect("plan")
+        return replace(self, rounds=(*self.rounds, Round(plan)))
+
+    def with_sketch(self, sketch: Painting) -> Trajectory:
+        self.expect("sketch")
+        return self._with_current(sketch=sketch)
+
+    def with_critique(self, critique: Critique) -> Trajectory:
+        self.expect("inspect")
+        return self._with_current(critique=critique)
+
+    def with_refinement(self, refinement: Refinement) -> Trajectory:
+        self.expect("refine")
+        return self._with_current(refinement=refinement)
+
+    def with_end(self, end: End) -> Trajectory:
+        """Finish here, at whatever stage the work is."""
+        return self if self.ended else replace(self, end=end)
+
+    def with_picture(self, image: Image.Image) -> Trajectory:
+        """Put ``image`` in the place of the last picture (where a sketch was accepted: after it), resampled to the canvas.
+
+        Raises StrokesError where there is no picture yet.
+        """
+        picture = picture_from(image, self.size)
+        for index in reversed(range(len(self.rounds))):
+            step = self.rounds[index]
+            if turn := step.refinement:
+                origin = replace(turn.origin, author="user")
+                step = replace(step, refinement=replace(turn, picture=picture, origin=origin))
+            elif turn := step.sketch:
+                step = replace(step, sketch=Painting(picture, replace(turn.origin, author="user")))
+            else:
+                continue
+            return replace(self, rounds=(*self.rounds[:index], step, *self.rounds[index + 1 :]))
+        if self.start is None:
+            raise StrokesError("there is no picture to replace yet: sketch first, or begin from an image")
+        return replace(self, start=picture)
+
+    def without_last_turn(self) -> Trajectory:
+        """One turn back, to redo it; the trajectory itself where nothing was done yet."""
+        if self.end:
+            return replace(self, end=None)
+        if not self.rounds:
+            return self
+        for name in ("refinement", "critique", "sketch"):
+            if getattr(self.rounds[-1], name):
+                return self._with_current(**{name: None})
+        return replace(self, rounds=self.rounds[:-1])
+
+    def _with_current(self, **turn: Any) -> Trajectory:
+        return replace(self, rounds=(*self.rounds[:-1], replace(self.rounds[-1], **turn)))
+
+
+def picture_from(image: Image.Image, size: tuple[int, int]) -> Picture:
+    """An image from outside the model as a picture of ``size``: RGB, resampled (Lanczos) where it differs."""
+    image = image.convert("RGB")
+    return Picture(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
+
+
+def check_size(size: tuple[int, int], profile: Profile) -> None:
+    """Raise StrokesError where the model cannot paint a canvas of ``size`` (width, height)."""
+    if any(side < 1 or side % profile.multiple or side > profile.max_side for side in size):
+        raise StrokesError(
+            f"canvas {size[0]}×{size[1]}: {profile.name} needs sides that are multiples of {profile.multiple}, "
+            f"at most {profile.max_side}"
+        )
+
+
+def size_for(image: Image.Image, profile: Profile) -> tuple[int, int]:
+    """The canvas size nearest to an image's: its proportions, within ``max_side``, sides rounded to the multiple."""
+    scale = min(1.0, profile.max_side / max(image.size))
+    step, most = profile.multiple, profile.max_side // profile.multiple
+    width, height = (min(most, max(1, round(side * scale / step))) * step for side in image.size)
+    return width, height

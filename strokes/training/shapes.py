@@ -1,0 +1,126 @@
+"""The world of coloured shapes: palette, outlines, and a batched renderer.
+
+One definition for the renderer, the prompts and the checker. Lengths are pixels on a 64×64 canvas; any square canvas
+scales them. Every function runs on the device of its tensors, so that training can rasterise on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+UNIT = 64
+GROUND = (245, 242, 235)
+PALETTE = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 70),
+    "blue": (50, 80, 220),
+    "yellow": (240, 205, 40),
+    "purple": (150, 60, 190),
+    "orange": (245, 135, 30),
+    "black": (30, 30, 30),
+    "cyan": (50, 200, 215),
+}
+COLOURS = tuple(PALETTE)
+KINDS = ("circle", "square", "triangle", "diamond", "cross")
+RADIUS = (7.5, 10.0)
+GAP = 3.0
+SUPERSAMPLING = 4
+# Reach of each kind from its centre in radii: left/right, up, down, and the farthest point.
+EXTENT = {
+    "circle": (1.0, 1.0, 1.0, 1.0),
+    "square": (0.88, 0.88, 0.88, 0.88 * 2**0.5),
+    "triangle": (1.0, 1.0, 0.85, (1 + 0.85**2) ** 0.5),
+    "diamond": (0.85, 1.15, 1.15, 1.15),
+    "cross": (1.0, 1.0, 1.0, (1 + 0.35**2) ** 0.5),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A drawn shape: centre (``x``, ``y``) with y downwards, radius ``r``."""
+
+    colour: str
+    kind: str
+    x: float = 0.0
+    y: float = 0.0
+    r: float = 8.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.kind}"
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        side, up, down, _ = EXTENT[self.kind]
+        return self.x - side * self.r, self.y - up * self.r, self.x + side * self.r, self.y + down * self.r
+
+    def at(self, x: float, y: float) -> Shape:
+        return replace(self, x=x, y=y)
+
+
+def apart(a: Shape, b: Shape, gap: float = GAP) -> bool:
+    """True where two shapes are surely at least ``gap`` apart: by their boxes or by their circumscribed circles."""
+    (al, at, ar, ab), (bl, bt, br, bb) = a.box, b.box
+    if max(bl - ar, al - br, bt - ab, at - bb) >= gap:
+        return True
+    distance = ((a.x - b.x) ** 2 + (a.y - b.y) ** 2) ** 0.5
+    return distance - EXTENT[a.kind][3] * a.r - EXTENT[b.kind][3] * b.r >= gap
+
+
+def inside_canvas(shape: Shape) -> bool:
+    left, top, right, bottom = shape.box
+    return left >= 0 and top >= 0 and right <= UNIT and bottom <= UNIT
+
+
+def inside(kind: str, dx: Tensor, dy: Tensor, r: Tensor) -> Tensor:
+    """Whether the offset (``dx``, ``dy``) from the centre lies in a shape of radius ``r`` (tensors that broadcast)."""
+    ax, ay = dx.abs(), dy.abs()
+    if kind == "circle":
+        return dx * dx + dy * dy <= r * r
+    if kind == "square":
+        return torch.maximum(ax, ay) <= 0.88 * r
+    if kind == "triangle":
+        return (dy >= -r) & (dy <= 0.85 * r) & (ax * 1.85 <= dy + r)
+    if kind == "diamond":
+        return ax / 0.85 + ay / 1.15 <= r
+    return (torch.minimum(ax, ay) <= 0.35 * r) & (torch.maximum(ax, ay) <= r)
+
+
+def coverage(kind: str, x: Tensor, y: Tensor, r: Tensor, left: Tensor, top: Tensor, window: int) -> Tensor:
+    """Antialiased coverage ``[M, window, window]`` of M shapes of one kind in windows at integer (``left``, ``top``)."""
+    step = (torch.arange(window * SUPERSAMPLING, device=x.device) + 0.5) / SUPERSAMPLING
+    dx = (left[:, None] + step - x[:, None])[:, None, :]
+    dy = (top[:, None] + step - y[:, None])[:, :, None]
+    hit = inside(kind, dx, dy, r[:, None, None]).float()
+    return hit.unflatten(2, (window, SUPERSAMPLING)).unflatten(1, (window, SUPERSAMPLING)).mean((2, 4))
+
+
+def render(scenes: Sequence[Sequence[Shape]], size: int = UNIT, device: torch.device | str = "cpu") -> Tensor:
+    """Pictures ``[B, 3, size, size]`` in 0…1, one a scene; shapes that overlap are painted in order."""
+    scale = size / UNIT
+    window = int(2 * 1.3 * RADIUS[1] * scale) + 3
+    ground = torch.tensor(GROUND, device=device, dtype=torch.float32) / 255
+    side = size + 2 * window
+    canvas = ground[None, None, None].repeat(len(scenes), side, side, 1)
+    depth = max((len(scene) for scene in scenes), default=0)
+    span = torch.arange(window, device=device)
+    for layer in range(depth):
+        for kind in KINDS:
+            owners = [i for i, scene in enumerate(scenes) if len(scene) > layer and scene[layer].kind == kind]
+            if not owners:
+                continue
+            shapes = [scenes[i][layer] for i in owners]
+            x, y, r = torch.tensor([(s.x, s.y, s.r) for s in shapes], device=device).mul(scale).unbind(1)
+            colour = torch.tensor([PALETTE[s.colour] for s in shapes], device=device, dtype=torch.float32) / 255
+            left, top = (x - window / 2).floor(), (y - window / 2).floor()
+            alpha = coverage(kind, x, y, r, left, top, window)[..., None]
+            row = (top.long() + window)[:, None, None] + span[None, :, None]
+            column = (left.long() + window)[:, None, None] + span[None, None, :]
+            where = (torch.tensor(owners, device=device)[:, None, None], row, column)
+            canvas[where] = canvas[where] * (1 - alpha) + colour[:, None, None, :] * alpha
+    return canvas[:, window:-window, window:-window].permute(0, 3, 1, 2).contiguous()

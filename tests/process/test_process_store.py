@@ -1,0 +1,190 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from strokes.errors import StrokesError
+from strokes.process import store
+from strokes.process.painter import Picture
+from strokes.process.store import load, save
+from strokes.process.trajectory import (
+    Cost,
+    Critique,
+    End,
+    Origin,
+    Painting,
+    Plan,
+    Refinement,
+    Round,
+    Trajectory,
+)
+
+SIZE = (8, 6)
+texts = st.text(max_size=12)
+numbers = st.integers(0, 2**63)
+origins = st.builds(
+    Origin,
+    st.sampled_from(["model", "user"]),
+    st.none() | numbers,
+    st.dictionaries(texts, numbers | st.floats(allow_nan=False) | st.lists(numbers, max_size=2), max_size=2),
+    st.builds(Cost, numbers, numbers, st.floats(0, 1e6)),
+)
+arrays = st.binary(min_size=192, max_size=192)
+
+
+@st.composite
+def pictures(draw):
+    image = Image.frombytes("RGB", SIZE, draw(arrays)[: SIZE[0] * SIZE[1] * 3])
+    if draw(st.booleans()):
+        return Picture(image)
+    bits = np.frombuffer(draw(arrays), np.uint8).astype(np.float32) / np.float32(7)
+    return Picture(image, bits.reshape(2, 8, 12), "flux")
+
+
+@st.composite
+def trajectories(draw):
+    plans = st.builds(Plan, texts, texts, texts, texts, origins)
+    paintings = st.builds(Painting, pictures(), origins)
+    critiques = st.builds(Critique, texts, texts, texts, st.booleans(), texts, origins)
+    closings = st.builds(Refinement, st.none() | pictures(), st.just(False), origins)
+    rounds = draw(st.lists(st.builds(Round, plans, paintings, critiques, closings), max_size=2))
+    last = draw(st.sampled_from([(), (plans,), (plans, paintings), (plans, paintings, critiques)]))
+    rounds += [Round(*(draw(turn) for turn in last))] if last else []
+    start, end = draw(st.none() | pictures()), draw(st.none() | st.builds(End, origins))
+    return Trajectory(draw(texts), SIZE, start, tuple(rounds), end, draw(texts))
+
+
+@given(trajectory=trajectories())
+@settings(max_examples=40, deadline=None)
+def test_round_trip(trajectory, same, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trajectory")
+    again = load(save(trajectory, folder))
+    assert same(again, trajectory)
+
+
+@pytest.fixture
+def saved(two_rounds, tmp_path):
+    save(two_rounds, tmp_path)
+    return tmp_path
+
+
+def edit(folder, **changes):
+    document = json.loads((folder / "trajectory.json").read_text())
+    (folder / "trajectory.json").write_text(json.dumps(document | changes))
+
+
+def test_the_folder(saved):
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (saved / "pictures").glob("*.png"))
+    assert names == ["round1-refined", "round1-sketch", "round2-sketch"]
+    assert len(list((saved / "pictures").glob("*.safetensors"))) == 3
+
+
+def test_either_path_loads(saved, two_rounds, same):
+    assert same(load(saved), two_rounds) and same(load(saved / "trajectory.json"), two_rounds)
+
+
+def test_saving_again_writes_only_what_is_new_and_drops_what_is_old(saved, two_rounds, same):
+    before = {path: path.stat().st_mtime_ns for path in (saved / "pictures").iterdir()}
+    shorter = two_rounds
+    for _ in range(4):
+        shorter = shorter.without_last_turn()
+    save(shorter, saved)
+    after = {path: path.stat().st_mtime_ns for path in (saved / "pictures").iterdir()}
+    assert len(after) == 4 and after.items() < before.items()
+    assert same(load(saved), shorter)
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_an_interrupted_save_leaves_the_previous_state(saved, two_rounds, same, monkeypatch, failing):
+    changed = two_rounds.with_picture(Image.new("RGB", two_rounds.size, "red")).without_last_turn().without_last_turn()
+    changed = changed.with_picture(Image.new("RGB", two_rounds.size, "blue"))
+    replaced, calls = os.replace, iter(range(10))
+
+    def fail(source, target):
+        if next(calls) == failing:
+            raise OSError("disk full")
+        replaced(source, target)
+
+    monkeypatch.setattr(store.os, "replace", fail)
+    try:
+        save(changed, saved)
+        assert same(load(saved), changed)
+    except StrokesError as error:
+        assert "disk full" in str(error)
+        assert same(load(saved), two_rounds)
+
+
+def test_a_picture_repainted_by_hand_loses_its_latents(saved):
+    path = next((saved / "pictures").glob("round2-sketch*.png"))
+    Image.new("RGB", (64, 48), "red").save(path)
+    picture = load(saved).picture
+    assert picture.latents is None and picture.image.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_older_documents_load(saved, two_rounds, same):
+    document = json.loads((saved / "trajectory.json").read_text())
+    del document["end"], document["rounds"][0]["plan"]["problem"], document["model"]
+    document["rounds"][0]["sketch"]["gone"] = 1
+    (saved / "trajectory.json").write_text(json.dumps(document))
+    assert len(load(saved).rounds) == 2
+
+
+def test_what_cannot_be_loaded_is_named(saved, tmp_path_factory):
+    with pytest.raises(StrokesError, match="no such file"):
+        load(tmp_path_factory.mktemp("empty"))
+    for changes, message in [
+        ({"version": 2}, "newer version"),
+        ({"version": "1"}, "no version"),
+        ({"prompt": None}, "prompt should be str"),
+        ({"rounds": [{}]}, "not a complete"),
+        ({"size": [8, 8]}, "64×48, but the canvas is 8×8"),
+        ({"start": {"file": "../outside.png"}}, "outside"),
+        ({"start": {"file": "/etc/passwd"}}, "outside"),
+        ({"start": {"file": "pictures/none.png"}}, "missing or damaged"),
+    ]:
+        original = (saved / "trajectory.json").read_text()
+        edit(saved, **changes)
+        with pytest.raises(StrokesError, match=message):
+            load(saved)
+        (saved / "trajectory.json").write_text(original)
+    (saved / "trajectory.json").write_text("{")
+    with pytest.raises(StrokesError, match="not JSON"):
+        load(saved)
+
+
+@pytest.mark.parametrize("suffix", ["png", "safetensors"])
+def test_a_truncated_file_is_named_or_still_whole(saved, two_rounds, same, suffix):
+    path = next((saved / "pictures").glob(f"*.{suffix}"))
+    data, errors = path.read_bytes(), 0
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        try:
+            assert same(load(saved), two_rounds)
+        except StrokesError as error:
+            assert f"{path.name}: the " in str(error) and "missing or damaged" in str(error)
+            errors += 1
+    assert errors > 50
+
+
+@given(noise=st.recursive(st.none() | st.integers() | texts, lambda x: st.lists(x) | st.dictionaries(texts, x)))
+@settings(max_examples=60, deadline=None)
+def test_nonsense_in_a_document_is_an_error_in_one_line(noise, tmp_path_factory):
+    path = tmp_path_factory.mktemp("nonsense") / "trajectory.json"
+    good = {"version": 1, "prompt": "x", "size": [8, 8], "rounds": [{"plan": {"instruction": "a"}}]}
+    for place in ("size", "rounds", "start", "end", "plan", "origin"):
+        document = json.loads(json.dumps(good))
+        if place == "plan":
+            document["rounds"][0]["plan"] = noise
+        elif place == "origin":
+            document["rounds"][0]["plan"]["origin"] = noise
+        else:
+            document[place] = noise
+        path.write_text(json.dumps(document))
+        try:
+            load(path)
+        except StrokesError as error:
+            assert "\n" not in str(error)
