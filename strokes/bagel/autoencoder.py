@@ -69,9 +69,8 @@ class Autoencoder:
             if key not in converted:
                 raise StrokesError(f"the autoencoder file lacks the tensor that diffusers calls '{key}'")
             if converted[key].shape != tensor.shape:
-                raise StrokesError(
-                    f"autoencoder tensor '{key}' has shape {tuple(converted[key].shape)}, expected {tuple(tensor.shape)}"
-                )
+                found, wanted = list(converted[key].shape), list(tensor.shape)
+                raise StrokesError(f"autoencoder tensor '{key}' has shape {found}, expected {wanted}")
         module.load_state_dict({key: converted[key] for key in expected})
         return cls(module, scale, shift)
 
@@ -115,7 +114,7 @@ _TO_ORIGINAL = (
 
 
 def to_original_names(module: Any) -> dict[str, Tensor]:
-    """The tensors of an ``AutoencoderKL`` under FLUX's original names: what a model folder's ``ae.safetensors`` holds."""
+    """The tensors of an ``AutoencoderKL`` under FLUX's original names, as ``ae.safetensors`` holds them."""
     levels = len(module.config.block_out_channels)
     out = {}
     for key, tensor in module.state_dict().items():

@@ -1,7 +1,7 @@
 """A model folder (or one weights file with its companions beside it) → a loaded model.
 
 The layout is that of the published BAGEL-7B-MoT: ``ema.safetensors``, ``ae.safetensors``, ``llm_config.json``,
-``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` says what suits the checkpoint.
+``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` says what suits it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's header, size and samples of its data: enough to tell checkpoints apart without reading 29 GB."""
+    """SHA-256 of a file's size and 64 samples of it: tells checkpoints apart without reading 29 GB."""
     size = path.stat().st_size
     h = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -165,7 +165,7 @@ def _settings(kind: type, base: Any, given: dict[str, Any]) -> Any:
 
 
 def read_profile(name: str, config: BagelConfig, given: dict[str, Any]) -> Profile:
-    """The profile of a checkpoint from the ``strokes`` key of its config.json; BAGEL's defaults where it says nothing."""
+    """A checkpoint's profile from the ``strokes`` key of its config.json; BAGEL's defaults where it says nothing."""
     side = config.max_pixels_per_side
     base = Profile(name=name, size=(side, side), multiple=config.token_pixels, max_side=side)
     plain = {k: v for k, v in given.items() if k not in ("first", "edit", "text")}

@@ -1,8 +1,8 @@
 """Segments, prefixes, and running one segment behind a prefix.
 
-A prefix is a tuple of segments and knows what it costs; the keys and values behind it are blocks, one a segment, written
-once and never changed. Attention reads a prefix as the list of its blocks, so branches share what they have in common
-and a shorter prefix is the same blocks, fewer of them. Axes as in :mod:`.decoder`; L layers, P prefix rows.
+A prefix is a tuple of segments; the keys and values behind it are blocks, one a segment, written once and never changed.
+Attention reads a prefix as the list of its blocks, so branches share what they have in common and a shorter prefix is
+the same blocks, fewer of them. Axes as in :mod:`.decoder`; L layers, P prefix rows.
 """
 
 from __future__ import annotations

@@ -91,19 +91,24 @@ class Bagel(nn.Module):
         self.llm2vae = operations.Linear(dim, config.token_dim, **where)
         self.latent_pos_embed = PositionTable(config.max_latent_size, dim, **where)
 
-    def initialise(self, generator: torch.Generator, std: float = 0.02) -> None:
-        """Fresh weights for training: normal(0, ``std``) matrices (residual outputs scaled by 1/√(2·layers)), zero biases."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Fresh weights for training from nothing, signals at about unit scale from the start.
+
+        Matrices normal with deviation 1/√inputs (residual outputs over √(2·layers)), the velocity output zero, so that the
+        first prediction is no velocity; biases zero, norms one, fixed tables computed.
+        """
+        residual = ("o_proj", "down_proj", "out_proj", "mlp.fc2")
         depth = (2 * self.config.language.num_hidden_layers) ** -0.5
         for name, parameter in self.named_parameters():
-            if name.endswith("pos_embed"):
-                continue
-            if parameter.ndim == 2:
-                scale = depth if any(part in name for part in ("o_proj", "down_proj", "out_proj", "fc2")) else 1.0
-                nn.init.normal_(parameter, std=std * scale, generator=generator)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.ones_(parameter)
+            if parameter.ndim == 1:
+                (nn.init.zeros_ if name.endswith("bias") else nn.init.ones_)(parameter)
+            elif "embed_tokens" in name:
+                nn.init.normal_(parameter, std=0.5, generator=generator)
+            elif "lm_head" in name or "position_embedding" in name:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif not name.endswith("pos_embed"):
+                scale = depth if any(part in name for part in residual) else 1.0
+                nn.init.normal_(parameter, std=scale * parameter.shape[1] ** -0.5, generator=generator)
         nn.init.zeros_(self.llm2vae.weight)
         dim = self.config.language.hidden_size
         self.latent_pos_embed.pos_embed.data.copy_(position_table(self.config.max_latent_size, dim))

@@ -125,7 +125,7 @@ class BagelPainter:
             grid[0] * grid[1], model.config.token_dim, generator=torch.Generator().manual_seed(seed)
         ).to(self.runner.device)
         prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
-        sampler = _Sampler(self.runner, self.memo, prefixes, grid, settings.extrapolate)
+        sampler = BranchSampler(self.runner, self.memo, prefixes, grid, settings.extrapolate)
         every = max(settings.steps // PREVIEWS, 1)
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
@@ -156,7 +156,7 @@ class BagelPainter:
         return Picture(image, latents[0].float().cpu().numpy().astype(np.float32), checkpoint.codec)
 
 
-class _Sampler:
+class BranchSampler:
     """Velocities of named branches, each behind its prefix; counts the model calls that were run in full."""
 
     def __init__(

@@ -131,14 +131,17 @@ def pack(model: Bagel, samples: Sequence[Sequence[Item]], special: SpecialTokens
                 position += len(ids)
                 last = start + len(ids) - 1
             elif isinstance(item, LatentItem):
-                grid = (item.latent.shape[1] // config.latent_patch_size, item.latent.shape[2] // config.latent_patch_size)
+                grid = (
+                    item.latent.shape[1] // config.latent_patch_size,
+                    item.latent.shape[2] // config.latent_patch_size,
+                )
                 rows = grid[0] * grid[1]
                 noised = item.time is not None
                 start = b.segment_of(rows + 2, position, noised=noised)
                 latent_index += markers(start, rows)
                 latents.append(item.latent)
                 latent_position.append(model.latent_index(grid))
-                latent_time += [item.time if noised else 0.0] * rows
+                latent_time += [item.time or 0.0] * rows
                 target_mask += [noised] * rows
                 position += 0 if noised else 1
                 continue

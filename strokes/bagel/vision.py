@@ -39,8 +39,7 @@ class VisionAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
-            rearrange(proj(x), "b n (h d) -> b h n d", h=self.heads)
-            for proj in (self.q_proj, self.k_proj, self.v_proj)
+            rearrange(proj(x), "b n (h d) -> b h n d", h=self.heads) for proj in (self.q_proj, self.k_proj, self.v_proj)
         )
         out = nn.functional.scaled_dot_product_attention(q, k, v)
         return self.out_proj(rearrange(out, "b h n d -> b n (h d)"))

@@ -84,7 +84,7 @@ def plan(
     own_seed = stage_seed(seed, trajectory.round_index, "plan")
     written = painter.write_text(state, settings, own_seed, on_text, start)
     parsed = dialect.parse_plan(written.text)
-    author = "user" if instruction or description else "model"
+    author: Literal["model", "user"] = "user" if instruction or description else "model"
     origin = Origin(author, seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))

@@ -27,7 +27,7 @@ from .trajectory import FORMAT_VERSION, Cost, Critique, End, Origin, Painting, P
 
 DOCUMENT, PICTURES = "trajectory.json", "pictures"
 _OWN_FILE = re.compile(r"(start|round\d+-(sketch|refined))-[0-9a-f]{12}\.(png|safetensors)")
-_TYPES = {"str": str, "bool": bool, "int": int, "float": (int, float), "int | None": (int, type(None))}
+_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "int | None": (int, type(None))}
 T = TypeVar("T")
 
 

@@ -212,11 +212,11 @@ class Trajectory:
         picture = picture_from(image, self.size)
         for index in reversed(range(len(self.rounds))):
             step = self.rounds[index]
-            if turn := step.refinement:
-                origin = replace(turn.origin, author="user")
-                step = replace(step, refinement=replace(turn, picture=picture, origin=origin))
-            elif turn := step.sketch:
-                step = replace(step, sketch=Painting(picture, replace(turn.origin, author="user")))
+            if refined := step.refinement:
+                origin = replace(refined.origin, author="user")
+                step = replace(step, refinement=replace(refined, picture=picture, origin=origin))
+            elif sketched := step.sketch:
+                step = replace(step, sketch=Painting(picture, replace(sketched.origin, author="user")))
             else:
                 continue
             return replace(self, rounds=(*self.rounds[:index], step, *self.rounds[index + 1 :]))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..bagel.autoencoder import SCALE, build, to_original_names
 from .scene_graph import PromptMix, sample_scene
-from .shapes import COLOURS, KINDS, RADIUS, UNIT, Shape, render
+from .shapes import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render
 
 
 @dataclass(frozen=True)
@@ -20,32 +20,37 @@ class AutoencoderPreset:
 
     widths: tuple[int, ...] = (32, 32, 64, 64)
     latent_channels: int = 16
-    steps: int = 4000
-    batch: int = 32
+    steps: int = 2300
+    batch: int = 16
     learning_rate: float = 2e-3
-    kl_weight: float = 3e-4
+    kl_weight: float = 2e-4
+    shape_weight: float = 4.0
+    ema: float = 0.99
 
 
-def _sample_pictures(rng: np.random.Generator, batch: int, device: torch.device) -> Tensor:
-    """Half true scenes, half any shapes anywhere (also touching), so that wrong pictures survive the round trip."""
+def sample_pictures(rng: np.random.Generator, batch: int, device: torch.device) -> Tensor:
+    """Pictures ``[B, 3, H, W]`` in −1…1: half true scenes, half any shapes anywhere (also touching), so that wrong
+    pictures survive the round trip too."""
     scenes = []
     for i in range(batch):
         if i % 2:
             scenes.append(sample_scene(rng, PromptMix())[1])
         else:
-            scenes.append(
-                [
-                    Shape(COLOURS[rng.integers(8)], KINDS[rng.integers(5)], *rng.uniform(8, UNIT - 8, 2), rng.uniform(*RADIUS))
-                    for _ in range(rng.integers(0, 6))
-                ]
-            )
+            scenes.append([_anywhere(rng) for _ in range(rng.integers(0, 6))])
     return render(scenes, device=device) * 2 - 1
+
+
+def _anywhere(rng: np.random.Generator) -> Shape:
+    x, y = (float(c) for c in rng.uniform(8, UNIT - 8, 2))
+    return Shape(
+        COLOURS[rng.integers(len(COLOURS))], KINDS[rng.integers(len(KINDS))], x, y, float(rng.uniform(*RADIUS))
+    )
 
 
 def train_autoencoder(
     preset: AutoencoderPreset, seed: int, device: torch.device, report: Callable[[int, dict[str, float]], None]
 ) -> dict[str, Tensor]:
-    """Returns tensors under FLUX's names, scaled so that FLUX's constants normalise the latents to unit variance."""
+    """Averaged tensors under FLUX's names, scaled so that FLUX's constants bring the latents to unit variance."""
     torch.manual_seed(seed)
     levels = len(preset.widths)
     module = build(
@@ -60,36 +65,42 @@ def train_autoencoder(
         }
     ).to(device)
     rng = np.random.default_rng(seed)
+    average = [p.detach().clone() for p in module.parameters()]
     optimizer = torch.optim.AdamW(module.parameters(), lr=preset.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, preset.learning_rate, total_steps=preset.steps, pct_start=0.05
     )
+    ground = torch.tensor(GROUND, device=device)[None, :, None, None] / 127.5 - 1
     for step in range(preset.steps):
-        pictures = _sample_pictures(rng, preset.batch, device)
+        pictures = sample_pictures(rng, preset.batch, device)
+        # Most of a picture is ground: shapes and their edges count more.
+        weight = 1 + (preset.shape_weight - 1) * ((pictures - ground).abs().amax(1, keepdim=True) > 0.05)
         posterior = module.encode(pictures).latent_dist
-        decoded = module.decode(posterior.sample()).sample
-        l1 = (decoded - pictures).abs().mean()
-        mse = ((decoded - pictures) ** 2).mean()
+        error = module.decode(posterior.sample()).sample - pictures
+        l1, mse = (error.abs() * weight).mean(), (error**2 * weight).mean()
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         optimizer.zero_grad(set_to_none=True)
         (l1 + mse + preset.kl_weight * kl).backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0 or step == preset.steps - 1:
-            report(step, {"l1": l1.item(), "mse": mse.item(), "kl": kl.item()})
-    _normalise(module, _sample_pictures(rng, 256, device))
+        decay = min(preset.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(average, [p.detach() for p in module.parameters()], 1 - decay)
+        report(step, {"l1": error.abs().mean().item(), "mse": mse.item(), "kl": kl.item()})
+    for parameter, value in zip(module.parameters(), average, strict=True):
+        parameter.data.copy_(value)
+    normalise(module, sample_pictures(rng, 256, device))
     return to_original_names(module.cpu())
 
 
 @torch.no_grad()
-def _normalise(module: nn.Module, pictures: Tensor) -> None:
+def normalise(module, pictures: Tensor) -> None:
     """Fold a factor into the last encoder and first decoder convolution so that means have deviation 1/0.3611."""
-    means = module.encode(pictures).latent_dist.mean  # type: ignore[operator]
+    means = module.encode(pictures).latent_dist.mean
     factor = float(1 / SCALE / means.std())
     channels = means.shape[1]
-    out = module.encoder.conv_out  # type: ignore[union-attr]
+    out = module.encoder.conv_out
     out.weight[:channels] *= factor
     out.bias[:channels] *= factor
     out.bias[channels:] += 2 * float(np.log(factor))
-    module.decoder.conv_in.weight /= factor  # type: ignore[union-attr]
+    module.decoder.conv_in.weight /= factor

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
 from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
@@ -86,6 +87,7 @@ class TrainPreset:
     ema: float = 0.998
     text_weight: float = 0.2
     text_free: float = 0.1
+    workers: int = 0
     prompts: PromptMix = field(default_factory=PromptMix)
     rounds: RoundMix = field(default_factory=RoundMix)
 
@@ -109,10 +111,26 @@ def stratified_times(rng: np.random.Generator, levels: int) -> list[float]:
     return torch.sigmoid(torch.special.ndtri(quantiles.clamp(1e-4, 1 - 1e-4))).tolist()
 
 
+class SampleStream(Dataset):
+    """The samples of each step, a function of (seed, step) alone, so that workers and resumed runs draw the same."""
+
+    def __init__(self, preset: TrainPreset, seed: int):
+        self.preset, self.seed = preset, seed
+
+    def __len__(self) -> int:
+        return self.preset.steps
+
+    def __getitem__(self, step: int) -> tuple[int, list[Sample]]:
+        rng = np.random.default_rng((self.seed, step))
+        return step, sample_batch(rng, self.preset, step / self.preset.steps)
+
+
 class Batcher:
     """Samples → items of the packed training forward, pictures rendered and encoded on the device at once."""
 
-    def __init__(self, preset: TrainPreset, tokenizer, special: SpecialTokens, autoencoder: Autoencoder, device: torch.device):
+    def __init__(
+        self, preset: TrainPreset, tokenizer, special: SpecialTokens, autoencoder: Autoencoder, device: torch.device
+    ):
         self.preset, self.tokenizer, self.special = preset, tokenizer, special
         self.autoencoder, self.device = autoencoder, device
 
@@ -143,9 +161,7 @@ class Batcher:
             PixelItem(pixels, next_token),
         ]
 
-    def _items(
-        self, sample: Sample, pictures: Iterator[tuple[Tensor, Tensor]], rng: np.random.Generator
-    ) -> list[Item]:
+    def _items(self, sample: Sample, pictures: Iterator[tuple[Tensor, Tensor]], rng: np.random.Generator) -> list[Item]:
         special = self.special
         if isinstance(sample, OneShot):
             latent, _ = next(pictures)
@@ -208,7 +224,7 @@ def train(
     torch.manual_seed(seed)
     config = preset.size.config(tokenizer.get_vocab_size(), autoencoder.module.config.latent_channels)
     model = Bagel(config, device=device)
-    initialise(model, torch.Generator(device).manual_seed(seed))
+    model.initialise(torch.Generator(device).manual_seed(seed))
     average = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(_parameter_groups(model), lr=preset.learning_rate, betas=(0.9, 0.95), eps=1e-12)
     batcher = Batcher(preset, tokenizer, special, autoencoder, device)
@@ -216,10 +232,12 @@ def train(
     patch = config.latent_patch_size
     start = _load_state(resume, model, average, optimizer) if resume else 0
     began = time.perf_counter()
-    for step in range(start, preset.steps):
-        rng = np.random.default_rng((seed, step))
+    stream = DataLoader(
+        SampleStream(preset, seed), batch_size=None, sampler=range(start, preset.steps), num_workers=preset.workers
+    )
+    for step, samples in stream:
         torch.manual_seed(seed * 1_000_003 + step)
-        packed = pack(model, batcher(sample_batch(rng, preset, step / preset.steps), rng), special)
+        packed = pack(model, batcher(samples, np.random.default_rng((seed, step, 1))), special)
         noise = torch.cat([patchify(torch.randn_like(x)[None], patch)[0] for x in packed.latents])
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             losses = training_forward(model, packed, noise)
@@ -242,21 +260,9 @@ def train(
         )  # fmt: skip
         if resume and ((step + 1) % save_every == 0 or step + 1 == preset.steps):
             _save_state(resume, step + 1, model, average, optimizer)
-    for name, p in model.named_parameters():
-        p.data.copy_(average[name])
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(average[name])
     return model.eval()
-
-
-def initialise(model: Bagel, generator: torch.Generator) -> None:
-    """Fan-in scaled weights: small networks at high learning rates want their signals at unit scale from the start."""
-    model.initialise(generator)
-    for name, p in model.named_parameters():
-        if p.ndim == 2 and "embed" not in name and "llm2vae" not in name and "lm_head" not in name:
-            residual = any(part in name for part in ("o_proj", "down_proj", "out_proj", "mlp.fc2"))
-            depth = (2 * model.config.language.num_hidden_layers) ** -0.5 if residual else 1.0
-            nn.init.normal_(p, std=depth * p.shape[1] ** -0.5, generator=generator)
-        elif "embed_tokens" in name:
-            nn.init.normal_(p, std=0.5, generator=generator)
 
 
 def _parameter_groups(model: Bagel) -> list[dict]:
@@ -281,9 +287,9 @@ def _state_tensors(model: Bagel, average: dict[str, Tensor], optimizer: torch.op
     names = {id(p): name for name, p in model.named_parameters()}
     for name, p in model.named_parameters():
         tensors[f"model.{name}"] = p.detach()
-    for p, state in optimizer.state.items():
+    for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            tensors[f"optimizer.{names[id(p)]}.{key}"] = value
+            tensors[f"optimizer.{names[id(parameter)]}.{key}"] = value
     return tensors
 
 
@@ -295,7 +301,9 @@ def _save_state(
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "state.safetensors"
     partial = target.with_suffix(".partial")
-    save_file({k: v.contiguous() for k, v in _state_tensors(model, average, optimizer).items()}, partial, {"step": str(step)})
+    save_file(
+        {k: v.contiguous() for k, v in _state_tensors(model, average, optimizer).items()}, partial, {"step": str(step)}
+    )
     partial.replace(target)
 
 
@@ -306,10 +314,10 @@ def _load_state(folder: Path, model: Bagel, average: dict[str, Tensor], optimize
     if not path.exists():
         return 0
     with safe_open(path, "pt") as file:
-        for name, p in model.named_parameters():
-            p.data.copy_(file.get_tensor(f"model.{name}"))
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(file.get_tensor(f"model.{name}"))
             average[name].copy_(file.get_tensor(f"average.{name}"))
-            if p.requires_grad:
+            if parameter.requires_grad:
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                optimizer.state[p] = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in keys}
+                optimizer.state[parameter] = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in keys}
         return int(file.metadata()["step"])

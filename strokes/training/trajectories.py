@@ -59,7 +59,6 @@ class RoundMix:
     conflict: float = 0.08
     damaged_canvas: float = 0.12
     shuffled: float = 0.1
-    later_rounds: float = 1.0
 
 
 def _relate(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
@@ -88,22 +87,20 @@ def recolour(rng: np.random.Generator, shape: Shape) -> tuple[Shape, str]:
     return replace(shape, kind=_other(rng, KINDS, shape.kind)), "a shape is wrong."
 
 
-def damage(
-    rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int
-) -> tuple[Scene, str, str] | None:
+def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, str, str] | None:
     """A wrong version of a scene with an error at object ``i``: (scene, what is wrong, corrective instruction)."""
     shape, others = shapes[i], [j for j in range(len(shapes)) if j != i]
     related = [r for r in graph.relations if i in (r.subject, r.object)]
     kind = rng.choice(["recolour", "missing", "extra", "unclear", "place"], p=[0.34, 0.14, 0.12, 0.12, 0.28])
     if kind == "recolour":
-        wrong, what = recolour(rng, shape)
-        return [*shapes[:i], wrong, *shapes[i + 1 :]], what, f"change the {wrong.name} to {article(shape.name)}"
+        other, what = recolour(rng, shape)
+        return [*shapes[:i], other, *shapes[i + 1 :]], what, f"change the {other.name} to {article(shape.name)}"
     if kind == "missing":
         return [shapes[j] for j in others], "a shape is missing.", add_instruction(graph, i, others)
     if kind == "extra":
         extra = Object(COLOURS[rng.integers(len(COLOURS))], KINDS[rng.integers(len(KINDS))])
         placed = sample_layout(SceneGraph((*graph.objects[: len(shapes)], extra)), rng, shapes)
-        return placed and (placed, "a shape is too many.", f"remove the {extra.name}")
+        return None if placed is None else (placed, "a shape is too many.", f"remove the {extra.name}")
     if kind == "unclear":
         return [*shapes, _blot(rng, shape, shapes)], "a shape is not clear.", f"paint the {shape.name} again"
     if not related:
@@ -118,7 +115,9 @@ def damage(
         SceneGraph(tuple(graph.objects[j] for j in order), (wrong,)), rng, [shapes[j] for j in others]
     )
     correction = f"move the {shape.name}{_relate(graph, i, others)}"
-    return moved and ([moved[at[j]] for j in range(len(shapes))], "a place is wrong.", correction)
+    if moved is None:
+        return None
+    return [moved[at[j]] for j in range(len(shapes))], "a place is wrong.", correction
 
 
 def _blot(rng: np.random.Generator, shape: Shape, shapes: Scene) -> Shape:
@@ -127,7 +126,8 @@ def _blot(rng: np.random.Generator, shape: Shape, shapes: Scene) -> Shape:
     colour = donor.colour if rng.random() < 0.5 else COLOURS[rng.integers(len(COLOURS))]
     kind = donor.kind if rng.random() < 0.5 else KINDS[rng.integers(len(KINDS))]
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
-    x, y = (float(np.clip(c, 10, UNIT - 10)) for c in (shape.x + distance * np.cos(angle), shape.y + distance * np.sin(angle)))
+    away = np.array([np.cos(angle), np.sin(angle)]) * distance
+    x, y = (float(c) for c in np.clip((shape.x, shape.y) + away, 10, UNIT - 10))
     return Shape(colour, kind, x, y, shape.r)
 
 

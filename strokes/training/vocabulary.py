@@ -24,7 +24,8 @@ def write_tokenizer(path: Path) -> int:
     vocab = {word: i for i, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"</?[a-z]+>|[a-z]+(?:-[a-z]+)*|[^\s]"), "removed", invert=True)
+    token = Regex(r"</?[a-z]+>|[a-z]+(?:-[a-z]+)*|[^\s]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(token, "removed", invert=True)
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     tokenizer.add_special_tokens(list(SPECIAL[:-1]))
     tokenizer.save(str(path))

@@ -1,0 +1,299 @@
+"""The command ``strokes``: paint, show, check, train and evaluate. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .errors import Cancelled, StrokesError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Paint a picture in strokes: plan, sketch, inspect and refine, round after round.",
+)
+train_app = typer.Typer(no_args_is_help=True, help="Train a model.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure what a model paints.")
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+console = Console(stderr=True)
+
+EMBEDDED = Path(__file__).parent / "embedded"
+
+ModelOption = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        help="A model folder like BAGEL-7B-MoT's. [default: the small model that ships along]",
+        show_default=False,
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def main() -> None:
+    """Entry point: bad input ends in one line and status 2, Ctrl-C in 130."""
+    try:
+        app()
+    except StrokesError as error:
+        console.print(f"[bold red]error:[/bold red] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, Cancelled):
+        console.print("stopped")
+        sys.exit(130)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))
+
+
+def _painter(model: Path) -> Any:
+    from .bagel.checkpoint import load
+    from .bagel.painter import BagelPainter
+
+    with console.status(f"loading {model.name}"):
+        return BagelPainter(load(model))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    if not match:
+        raise StrokesError(f"--size {text}: write width x height in pixels, such as 1024x768")
+    return int(match.group(1)), int(match.group(2))
+
+
+def _new_folder(out: Path | None, prompt: str) -> Path:
+    """A folder that did not hold anything: the one asked for, or a numbered one under ``out``."""
+    if out is None:
+        name = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "picture"
+        taken = {path.name for path in Path("out").glob(f"{name}*")}
+        number = 1
+        while (folder := name if number == 1 else f"{name}-{number}") in taken:
+            number += 1
+        out = Path("out") / folder
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StrokesError(f"--out {out} exists already: choose another folder, or remove it first")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StrokesError(f"cannot write to {out} ({error.strerror}): choose another --out") from None
+    return out
+
+
+@app.command()
+def paint(
+    prompt: Annotated[str, typer.Argument(help="What to paint.")],
+    image: Annotated[Path | None, typer.Option(help="A picture to start from.")] = None,
+    model: ModelOption = EMBEDDED,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds at most. [default: what suits the model]", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Canvas in pixels. [default: what suits the model]", show_default=False),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Model calls a picture. [default: what suits the model]", show_default=False)
+    ] = None,
+    seed: SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for the results. [default: out/PROMPT]", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paint PROMPT step by step and keep every turn.
+
+    The output folder holds the picture of every turn, the contact sheet sheet.png, the page index.html and
+    trajectory.json, which `strokes show` and the nodes open again.
+    """
+    from dataclasses import replace
+
+    from .process import loop, stages
+
+    canvas = parse_size(size) if size else None
+    if rounds is not None:
+        loop.check_rounds(rounds)
+    if steps is not None and not 1 <= steps <= 1000:
+        raise StrokesError(f"--steps {steps}: choose from 1 to 1000 model calls")
+    start = None
+    if image is not None:
+        from .bagel.painter import open_image
+
+        start = open_image(str(image))
+    painter = _painter(model)
+    profile = painter.profile
+    trajectory = stages.begin(painter, prompt, canvas, start)
+    folder = _new_folder(out, prompt)
+
+    from .process.store import save
+    from .terminal import PaintScreen
+
+    first, edit = (replace(s, steps=steps) if steps else s for s in (profile.first, profile.edit))
+    painter.checkpoint.profile = replace(profile, first=first, edit=edit)
+    path = save(trajectory, folder)
+    latest = trajectory
+
+    def keep(now) -> None:
+        nonlocal latest
+        latest = now
+        save(now, folder)
+
+    try:
+        with PaintScreen(console, keep).showing() as screen:
+            loop.run(painter, trajectory, rounds or profile.rounds, seed=seed, events=screen.events)
+    except (KeyboardInterrupt, Cancelled):
+        _write_views(latest, folder)
+        console.print(f"stopped; everything finished so far is in {folder}")
+        raise typer.Exit(130) from None
+    _write_views(latest, folder)
+    cost, counts = latest.cost, painter.memo.counts
+    console.print(
+        f"{len(latest.rounds)} rounds, {cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s; "
+        f"{counts.prefilled} segments prefilled, {counts.reused} reused. See {folder / 'sheet.png'}",
+        highlight=False,
+    )
+    if as_json:
+        result = {
+            "trajectory": str(path),
+            "sheet": str(folder / "sheet.png"),
+            "rounds": len(latest.rounds),
+            "ended": latest.ended,
+            "model_calls": cost.model_calls,
+            "tokens": cost.tokens,
+            "seconds": round(cost.seconds, 3),
+        }
+        print(json.dumps(result))
+
+
+def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
+    """The contact sheet and the page, each written whole or not at all."""
+    from .process.sheet import contact_sheet, html_page
+
+    sheet, page = folder / "sheet.png", folder / "index.html"
+    try:
+        contact_sheet(trajectory).save(sheet.with_suffix(".partial"), format="PNG")
+        sheet.with_suffix(".partial").replace(sheet)
+        page.with_suffix(".partial").write_text(html_page(trajectory), encoding="utf-8")
+        page.with_suffix(".partial").replace(page)
+    except OSError as error:
+        raise StrokesError(f"cannot write to {folder} ({error.strerror})") from None
+    return sheet, page
+
+
+@app.command()
+def show(
+    trajectory: Annotated[Path, typer.Argument(help="A trajectory.json or the folder that holds it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results. [default: beside the trajectory]", show_default=False)
+    ] = None,
+) -> None:
+    """Make the contact sheet (PNG) and one self-contained HTML page of a saved trajectory."""
+    from .process.store import load
+
+    loaded = load(trajectory)
+    folder = out or (trajectory if trajectory.is_dir() else trajectory.parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StrokesError(f"cannot write to {folder} ({error.strerror}): choose another --out") from None
+    for path in _write_views(loaded, folder):
+        print(path)
+
+
+@app.command()
+def parity(
+    folder: Annotated[Path, typer.Argument(help="A golden folder: model, inputs and the reference's outputs.")],
+) -> None:
+    """Compare the engine with a folder of reference tensors; fails on any miss."""
+    from .bagel.parity import compare_folder, format_table
+
+    rows = compare_folder(folder)
+    print(format_table(rows))
+    if not all(row.ok for row in rows):
+        raise typer.Exit(1)
+
+
+@train_app.command("embedded")
+def train_embedded_command(
+    out: Annotated[Path, typer.Option(help="Folder for the model; run again, training goes on there.")] = Path(
+        "out/embedded"
+    ),
+    preset: Annotated[str, typer.Option(help="cpu, gpu or toy.")] = "cpu",
+    steps: Annotated[int | None, typer.Option(help="Another length of the network's training.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    seed: SeedOption = 0,
+) -> None:
+    """Train the small model from nothing: autoencoder, then network."""
+    import torch
+
+    from .terminal import bars
+    from .training.embedded import PRESETS, train_embedded, with_steps
+
+    if preset not in PRESETS:
+        raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise StrokesError("--device cuda: this torch sees no CUDA device; use --device cpu")
+    chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
+    with bars(console) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(part: str, step: int, total: int, losses: dict[str, float]) -> None:
+            if part not in tasks:
+                tasks[part] = progress.add_task(part, total=total, note="")
+            note = "  ".join(f"{k} {v:.3f}" for k, v in losses.items() if k not in ("rows", "seconds", "norm"))
+            progress.update(tasks[part], completed=step, note=note)
+
+        folder = train_embedded(out, chosen, seed, torch.device(device), report)
+    print(folder)
+
+
+@evaluate_app.command("shapes")
+def evaluate_shapes(
+    prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line.")] = None,
+    arms: Annotated[str, typer.Option(help="Ways of painting, by commas: one-shot, process.")] = "one-shot,process",
+    model: ModelOption = EMBEDDED,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds at most. [default: shapes in the prompt + 2]", show_default=False)
+    ] = None,
+    seed: SeedOption = 0,
+    examples: Annotated[Path | None, typer.Option(help="Write a PNG of wins and losses side by side.")] = None,
+    make: Annotated[
+        int | None, typer.Option("--make-prompts", help="Write so many prompts kept from training to --prompts first.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paint prompts of the shapes world and let a rule-based checker read the pictures."""
+    from .evaluation import shapes
+    from .terminal import bars
+
+    if prompts is None:
+        raise StrokesError("--prompts FILE is missing: a text file with one prompt a line")
+    if make is not None:
+        if prompts.exists():
+            raise StrokesError(f"{prompts} exists already: --make-prompts does not overwrite it")
+        prompts.write_text("\n".join(shapes.write_prompts(make, seed)) + "\n", encoding="utf-8")
+    try:
+        lines = prompts.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StrokesError(f"cannot read {prompts} ({error})") from None
+    painter = _painter(model)
+    with bars(console) as progress:
+        task = progress.add_task("prompts", total=None, note="")
+
+        def advance(done: int, total: int, prompt: str) -> None:
+            progress.update(task, completed=done, total=total, note=prompt)
+
+        report = shapes.evaluate(painter, lines, tuple(arms.split(",")), rounds=rounds, seed=seed, progress=advance)
+    if examples is not None:
+        shapes.save_examples(report, examples)
+    print(json.dumps(report.to_json(), indent=1) if as_json else report.table())

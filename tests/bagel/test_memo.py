@@ -1,0 +1,137 @@
+"""The memo changes speed, never results; and a round prefills every segment once."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from strokes.bagel.context import Prefix, Segment
+from strokes.bagel.memo import Memo
+from strokes.bagel.painter import BagelPainter
+from strokes.process import loop, stages
+from strokes.process.dialect import DIALECTS, TagDialect
+from strokes.process.painter import PaintSettings
+
+RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def pool() -> list[Segment]:
+    generator = torch.Generator().manual_seed(5)
+    return [
+        Segment("text", (7, 8, 9)),
+        Segment("text", ()),
+        Segment("text", tuple(range(10, 30))),
+        Segment("latents", torch.randn(16, 8, 8, generator=generator)),
+        Segment("pixels", torch.rand(3, 64, 64, generator=generator) * 2 - 1),
+    ]
+
+
+POOL = pool()
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("branch"), st.integers(0, 20), st.integers(0, len(POOL) - 1)),
+        st.tuples(st.just("again"), st.integers(0, 20), st.just(0)),
+        st.tuples(st.just("evict"), st.integers(1, 60_000), st.just(0)),
+        st.tuples(st.just("unload"), st.just(0), st.just(0)),
+    ),
+    max_size=12,
+)
+
+
+@RELAXED
+@given(actions=ACTIONS, capacity=st.sampled_from([0, 30_000, 1 << 30]))
+def test_any_history_gives_the_blocks_of_a_fresh_computation(toy_painter, actions, capacity):
+    runner = toy_painter.runner
+    memo = Memo(runner, capacity)
+    prefixes = [Prefix()]
+    for action, number, choice in actions:
+        if action == "unload":
+            memo.clear()
+            continue
+        if action == "evict":
+            held = memo.nbytes
+            assert memo.evict(number) == held - memo.nbytes
+            continue
+        prefix = prefixes[number % len(prefixes)]
+        if action == "branch":
+            prefix = prefix.append(POOL[choice])
+            prefixes.append(prefix)
+        fresh = Memo(runner).blocks(prefix)
+        for ours, theirs in zip(memo.blocks(prefix), fresh, strict=True):
+            assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
+        assert memo.nbytes <= max(capacity, 0)
+
+
+def test_another_content_or_order_is_another_prefix():
+    a, b = POOL[0], POOL[2]
+    keys = {Prefix((a,)).key, Prefix((b,)).key, Prefix((a, b)).key, Prefix((b, a)).key, Prefix((a, a)).key, b""}
+    assert len(keys) == 6
+    assert Segment("latents", POOL[3].content).digest != Segment("pixels", POOL[3].content).digest
+
+
+def test_a_shorter_prefix_is_a_view_of_the_same_blocks(toy_painter):
+    memo = Memo(toy_painter.runner)
+    main = Prefix((POOL[0], POOL[3], POOL[2]))
+    blocks = memo.blocks(main)
+    text_free = memo.blocks(Prefix(main.segments[:2]))
+    assert all(ours is theirs for ours, theirs in zip(text_free, blocks, strict=False))
+    assert memo.counts.prefilled == 3
+
+
+def test_least_recently_used_goes_first(toy_painter):
+    memo = Memo(toy_painter.runner)
+    a, b = Prefix((POOL[0],)), Prefix((POOL[2],))
+    memo.blocks(a), memo.blocks(b), memo.blocks(a)
+    memo.evict(1)
+    memo.blocks(a)
+    assert memo.counts.prefilled == 2
+    memo.blocks(b)
+    assert memo.counts.prefilled == 3
+
+
+def one_round(checkpoint, monkeypatch, view):
+    monkeypatch.setitem(DIALECTS, "miniature", TagDialect(view))
+    painter = BagelPainter(checkpoint)
+    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+    t = stages.begin(painter, "a red circle")
+    t = stages.plan(painter, t, instruction="add a red circle", description="a red circle")
+    t = stages.sketch(painter, t, settings=quick)
+    t = stages.inspect(painter, t, verdict="correct", correction="change the red circle to a blue circle")
+    t = stages.refine(painter, t, settings=quick)
+    return painter, t
+
+
+def test_a_round_prefills_every_segment_once(toy_checkpoint, monkeypatch):
+    painter, t = one_round(toy_checkpoint, monkeypatch, "whole")
+    # prompt, plan, sketch (latents, pixels), critique, refinement (latents, pixels)
+    assert painter.memo.counts.prefilled == 7
+    assert painter.memo.counts.decoded >= 1
+    stages.plan(painter, t, instruction="add a blue square")
+    assert painter.memo.counts.prefilled == 7, "the next plan stands behind what is there already"
+
+
+def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, monkeypatch):
+    monkeypatch.setitem(DIALECTS, "miniature", TagDialect("whole"))
+    painter = BagelPainter(toy_checkpoint)
+    t = stages.plan(painter, stages.begin(painter, "a red circle"))
+    assert painter.memo.counts.prefilled == 1
+    decoded = painter.memo.counts.decoded
+    assert decoded > 1
+    stages.sketch(painter, t, settings=PaintSettings(steps=1))
+    assert (painter.memo.counts.prefilled, painter.memo.counts.decoded) == (2, decoded)
+
+
+def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
+    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+
+    def run(painter):
+        t = stages.begin(painter, "a red circle and a blue square")
+        return loop.run(painter, t, 2, seed=3, sketch_settings=quick, refine_settings=quick)
+
+    warm, cold = BagelPainter(toy_checkpoint), BagelPainter(toy_checkpoint, memo_bytes=0)
+    first, again, without = run(warm), run(warm), run(cold)
+    assert warm.memo.counts.reused > cold.memo.counts.reused
+    digests = [[p.digest for _, p in t.pictures] for t in (first, again, without)]
+    assert digests[0] == digests[1] == digests[2]
+    assert [r.plan.text for r in first.rounds] == [r.plan.text for r in without.rounds]
