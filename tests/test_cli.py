@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,20 +10,36 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
+from strokes.cli import main
 from strokes.process.store import load
 
 ROOT = Path(__file__).parent.parent
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb", "COLUMNS": "200"}
+ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def strokes(*args, cwd, **more):
-    command = [sys.executable, "-c", "from strokes.cli import main; main()", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, env=ENV, capture_output=True, text=True, timeout=300, **more)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def strokes(*args, cwd):
+    """The entry point in this process: what a shell would see, without seconds of imports a call."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setenv("COLUMNS", "400")
+        patch.setattr(sys, "argv", ["strokes", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return Done(ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +54,11 @@ def painted(toy_folder, tmp_path_factory):
 def test_painting_leaves_pictures_sheet_page_and_trajectory(painted):
     here, _, result = painted
     trajectory = load(here / "one")
-    assert len(trajectory.rounds) == result["rounds"] == 2
+    assert len(trajectory.rounds) == result["rounds"] >= 1
     assert trajectory.cost.model_calls == result["model_calls"] > 0
     assert Image.open(here / "one" / "sheet.png").width > 400
     assert "<html" in (here / "one" / "index.html").read_text()
-    assert len(list((here / "one" / "pictures").glob("*.png"))) >= 2
+    assert len(list((here / "one" / "pictures").glob("*.png"))) == len(trajectory.pictures)
 
 
 def pixels(folder):

@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StrokesError
-from .parity_scenarios import GoldenSet, Scaled, Skipped, parts
+from .parity_scenarios import Scaled, Skipped, parts
+from .parity_set import GoldenSet
 
 FLOAT = 2e-4
 # Kinds whose error is relative and therefore says how exact the engine is.
 RELATIVE = ("float", "number", "gradient")
 # Names that are only given, never computed.
 GIVEN = re.compile(r"image2?_u8|(.+\.)?(init_noise|vae_eps\.\d+|eps|noise|padded_latent)")
+# Latents are given too, but where their noise is given with them they can be computed again.
+LATENT = re.compile(r".+\.vae_latent\.\d+")
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ def compare(name: str, got: Any, want: Any) -> Row:
         return Row(name, kind, error, tolerance, error == 0, "" if got == want else f"got {got}, expected {want}")
     scale = got.scale if isinstance(got, Scaled) else None if relative else 1.0
     if not isinstance(want, Tensor):
-        got, want = (torch.tensor(x, dtype=torch.float64) for x in (got.value if isinstance(got, Scaled) else got, want))
+        got, want = (
+            torch.tensor(x, dtype=torch.float64) for x in (got.value if isinstance(got, Scaled) else got, want)
+        )
     if got.shape != want.shape:
         note = f"got shape {list(got.shape)}, expected {list(want.shape)}"
         return Row(name, kind, float("inf"), tolerance, False, note)
@@ -109,9 +114,11 @@ def _facts(scenario: str, facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _wanted(s: GoldenSet) -> dict[str, Any]:
-    """Everything that a set expects by name: tensors, aliases that are outputs, latents that noise explains, facts."""
-    names = [*s.expected, *(name for name in s.meta.get("aliases", {}) if not GIVEN.fullmatch(name))]
-    names += [name for name in s.inputs if re.fullmatch(r".+\.vae_latent\.\d+", name) and s.autoencoder is not None]
+    """Everything that a set expects by name: tensors, aliases that are outputs, latents whose noise is known, facts."""
+    aliases = [name for name in s.meta.get("aliases", {}) if not GIVEN.fullmatch(name)]
+    latents = [name for name in (*s.inputs, *aliases) if LATENT.fullmatch(name) and name.split(".")[0] in s.scenarios]
+    names = [*s.expected, *(name for name in aliases if not LATENT.fullmatch(name))]
+    names += [name for name in latents if s.find(name.replace("vae_latent", "vae_eps")) is not None]
     wanted: dict[str, Any] = {name: s.find(name) for name in names}
     for scenario, facts in s.scenarios.items():
         wanted.update(_facts(scenario, facts))

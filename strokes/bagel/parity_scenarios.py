@@ -6,30 +6,26 @@ produced by the reference. Each function here yields (name, value) pairs; compar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import StrokesError
 from . import flow
-from .autoencoder import Autoencoder
-from .checkpoint import find_weights, load_autoencoder, load_network, open_safetensors, shapes_of
-from .config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
-from .context import Block, Prefix, Runner, Segment
+from .config import SpecialTokens
+from .context import Block, Prefix, Segment
 from .images import resize, to_image, to_tensor
-from .memo import Memo
 from .model import Bagel
 from .painter import BranchSampler
+from .parity_set import GoldenSet
 from .text import decode
-from .training import LatentItem, PixelItem, TextItem, pack, training_forward, visibility
+from .training import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
 from .vision import grid_index, patchify, unpatchify
 
 NO_VAE = "no VAE weights"
@@ -51,116 +47,6 @@ class Scaled:
 
 
 Produced = Iterator[tuple[str, Any]]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise StrokesError(f"no file {path}: a set of golden tensors needs it") from None
-    except ValueError as error:
-        raise StrokesError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise StrokesError(f"{path} holds no JSON object")
-    return found
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    with open_safetensors(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
-@dataclass
-class GoldenSet:
-    """A folder of golden tensors with its model loaded in float32."""
-
-    meta: dict[str, Any]
-    inputs: dict[str, Tensor]
-    expected: dict[str, Tensor]
-    bagel: dict[str, Any]
-    runner: Runner
-    memo: Memo
-    vae_rule: ResizeRule
-    vit_rule: ResizeRule
-    autoencoder: Autoencoder | None
-
-    @classmethod
-    def read(cls, folder: Path, operations: Any = nn) -> GoldenSet:
-        """Raises :class:`StrokesError` naming the file, key or tensor that is missing or unreadable."""
-        if not folder.is_dir():
-            raise StrokesError(f"no folder {folder}: give a set of golden tensors, such as tests/golden/toy")
-        meta, model = read_json(folder / "meta.json"), folder / "model"
-        inputs, expected = (read_tensors(folder / f"{name}.safetensors") for name in ("inputs", "expected_fp32"))
-        weights = find_weights(model)
-        release = next(iter(sorted(model.glob("*bagel_config.json"))), model / "toy_bagel_config.json")
-        given = read_json(release)
-        bagel = {**given.get("bagel", {}), "vae_config": given.get("ae", {})}
-        llm, vit = read_json(model / "llm_config.json"), read_json(model / "vit_config.json")
-        config = infer_config(shapes_of(weights), llm, vit, bagel)
-        if config.vision is None:
-            raise StrokesError(f"{weights} lacks the tensors of the vision model ('vit_model.vision_model…')")
-        try:
-            ids = given["special_token_ids"]
-            names = ("bos_token_id", "eos_token_id", "start_of_image", "end_of_image")
-            special = SpecialTokens(*(int(ids[name]) for name in names))
-            vae_rule = ResizeRule(**given["vae_transform"]) if "vae_transform" in given else RELEASED_VAE_RULE
-            vit_rule = ResizeRule(**given["vit_transform"]) if "vit_transform" in given else RELEASED_VIT_RULE
-        except (KeyError, TypeError, ValueError) as error:
-            raise StrokesError(f"{release} misses or misnames a value ({error})") from None
-        runner = Runner(load_network(weights, config, dtype=torch.float32, operations=operations), special)
-        ae = model / "ae.safetensors"
-        return cls(
-            meta=meta,
-            inputs=inputs,
-            expected=expected,
-            bagel=bagel,
-            runner=runner,
-            memo=Memo(runner),
-            vae_rule=vae_rule,
-            vit_rule=vit_rule,
-            autoencoder=load_autoencoder(ae, bagel) if ae.exists() else None,
-        )
-
-    @property
-    def model(self) -> Bagel:
-        return self.runner.model
-
-    @property
-    def config(self) -> BagelConfig:
-        return self.model.config
-
-    @property
-    def scenarios(self) -> dict[str, dict[str, Any]]:
-        return self.meta.get("scenarios", {})
-
-    def find(self, name: str) -> Tensor | None:
-        """A tensor by its name or alias; one mapping serves inputs and outputs."""
-        name = self.meta.get("aliases", {}).get(name, name)
-        found = self.inputs.get(name)
-        return self.expected.get(name) if found is None else found
-
-    def tensor(self, name: str) -> Tensor:
-        found = self.find(name)
-        if found is None:
-            raise StrokesError(f"the set holds no tensor '{name}'")
-        return found
-
-    def text(self, name: str) -> Segment:
-        return Segment("text", tuple(self.meta["prompt_ids"][name]))
-
-    def original(self, name: str) -> Image.Image:
-        return Image.fromarray(self.tensor(f"{name}_u8").numpy())
-
-    def vae_picture(self, name: str) -> Image.Image:
-        return resize(self.original(name), self.vae_rule)
-
-    def vit_picture(self, name: str) -> Image.Image:
-        """Resized twice, as the reference's inferencer does."""
-        return resize(self.vae_picture(name), self.vit_rule)
-
-    @cached_property
-    def blank(self) -> Prefix:
-        return Prefix()
 
 
 def _u8(image: Image.Image) -> Tensor:
@@ -191,7 +77,7 @@ def text(s: GoldenSet) -> Produced:
     yield from _cache("text", block, image=False)
     yield "text_prefill.ids", [special.bos, *s.meta["prompt_ids"]["prompt"], special.eos]
     yield "text_prefill.kv_len", block.rows
-    yield "text_prefill.rope_next", s.blank.append(segment).position
+    yield "text_prefill.rope_next", Prefix((segment,)).position
 
 
 def _write(s: GoldenSet, prefix: Prefix, calls: int) -> tuple[list[int], Tensor]:
@@ -214,7 +100,7 @@ def greedy(s: GoldenSet) -> Produced:
     facts = s.scenarios.get("greedy_text", {})
     steps = s.find("decode.step_logits")
     calls = len(facts["fed_tokens"]) if steps is None else len(steps)
-    fed, logits = _write(s, s.blank.append(s.text("prompt")), calls)
+    fed, logits = _write(s, Prefix((s.text("prompt"),)), calls)
     yield "decode.step_logits", logits
     yield "greedy_text.fed_tokens", fed
     yield "greedy_text.argmax_tokens", logits.argmax(-1).tolist()
@@ -245,7 +131,7 @@ def vit(s: GoldenSet) -> Produced:
     yield "vit.llm_hidden", model.language_model.model.norm(_framed(hidden[:2], hidden[2:]))
     yield from _cache("vit", block, image=True)
     yield "vit_prefill.kv_len", block.rows
-    yield "vit_prefill.rope_next", s.blank.append(segment).position
+    yield "vit_prefill.rope_next", Prefix((segment,)).position
     yield "vit_prefill.image_hw", list(pixels.shape[1:])
 
 
@@ -271,7 +157,7 @@ def vae(s: GoldenSet) -> Produced:
     yield "vae.llm_hidden", _framed(final.norm(markers), final.norm_moe_gen(rows))
     yield from _cache("vae", block, image=True)
     yield "vae_prefill.kv_len", block.rows
-    yield "vae_prefill.rope_next", s.blank.append(segment).position
+    yield "vae_prefill.rope_next", Prefix((segment,)).position
 
 
 # The format's table of scenarios: how a name begins → its inputs in order; a thought follows where ``think`` is set.
@@ -297,7 +183,7 @@ def contexts(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Contexts:
     """Source: the reference's interleaved inference. The text-free context is what stood before the last text."""
     inputs = next(names for start, names in INPUTS.items() if name.startswith(start))
     look_only = hyper.get("understanding_output", False)
-    c = Contexts(s.blank, s.blank, s.blank, [])
+    c = Contexts(Prefix(), Prefix(), Prefix(), [])
     if hyper.get("think", False):
         system = s.text("vlm_think_system" if look_only else "gen_think_system")
         c.main, c.image_free = c.main.append(system), c.image_free.append(system)
@@ -319,12 +205,13 @@ def scenario(s: GoldenSet, name: str) -> Produced:
     facts = s.scenarios.get(name, {})
     hyper = facts.get("hyper", {})
     c = contexts(s, name, hyper)
-    if s.autoencoder is not None:
-        for i, picture in enumerate(c.pictures):
-            noise = s.find(f"{name}.vae_eps.{i}")
-            if noise is not None:
-                pixels = to_tensor(s.vae_picture(picture))
-                yield f"{name}.vae_latent.{i}", s.autoencoder.encode(pixels[None], noise[None])[0]
+    for i, picture in enumerate(c.pictures):
+        noise = s.find(f"{name}.vae_eps.{i}")
+        if s.autoencoder is None:
+            yield f"{name}.vae_latent.{i}", Skipped(NO_VAE)
+        elif noise is not None:
+            pixels = to_tensor(s.vae_picture(picture))
+            yield f"{name}.vae_latent.{i}", s.autoencoder.encode(pixels[None], noise[None])[0]
     look_only = hyper.get("understanding_output", False)
     if look_only or hyper.get("think", False):
         bos = s.runner.special.bos
@@ -431,7 +318,7 @@ def train(s: GoldenSet) -> Produced:
     times = s.tensor("train.packed_timesteps")[starts].sigmoid().tolist()
     a, b, c, d, e = (LatentItem(x, t if t > 0 else None) for x, t in zip(latents, times, strict=True))
     look = PixelItem(to_tensor(resize(s.original("image"), s.vit_rule)))
-    samples = [
+    samples: list[list[Item]] = [
         [TextItem(texts[0]), a],
         [b, look, TextItem(texts[1]), c],
         [TextItem(texts[2]), TextItem(texts[3], loss=True), d, e, look, TextItem(texts[4], loss=True)],
@@ -459,9 +346,7 @@ def train(s: GoldenSet) -> Produced:
     for parameter, fresh in zip(model.parameters(), Bagel(s.config, device="meta").parameters(), strict=True):
         parameter.requires_grad_(fresh.requires_grad)
     with torch.enable_grad():
-        losses = training_forward(
-            model, packed, s.tensor("train.noise"), float(s.bagel.get("timestep_shift", 1.0))
-        )
+        losses = training_forward(model, packed, s.tensor("train.noise"), float(s.bagel.get("timestep_shift", 1.0)))
         ce, mse = losses.ce.mean(), losses.mse.mean()
         (ce + mse).backward()
     yield "train.ce_per_token", losses.ce

@@ -6,6 +6,7 @@ Every picture is first brought to 64×64, so all lengths and areas here are pixe
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -18,7 +19,7 @@ from ..training.scene_graph import Object, Relation, SceneGraph, article, holds
 from ..training.shapes import GROUND, KINDS, PALETTE, UNIT, inside
 
 MIN_AREA = 60
-# Ground-truth shapes overlap their best outline by at least .89, also blurred and noisy; two shapes run together mostly less.
+# Ground-truth shapes overlap their best outline by .87 or more, also blurred and noisy; most that ran together, by less.
 MIN_OVERLAP = 0.86
 _NAMES = ("", *PALETTE)
 _COLOURS = np.array((GROUND, *PALETTE.values()), np.float32)
@@ -85,23 +86,23 @@ def read_picture(image: Image.Image) -> list[Found]:
 
 
 def nearest_colours(pixels: np.ndarray) -> np.ndarray:
-    """Indexes ``[H, W]`` into (ground, \\*palette) of pixels ``[H, W, 3]`` in 0…255.
+    """Indexes ``[H, W]`` into (ground, palette) of pixels ``[H, W, 3]`` in 0…255.
 
     Antialiased edges pass through third colours. So only what fills a 2×2 block of one colour counts as a colour of its
     own; every other pixel takes the nearest of the colours within two pixels.
     """
-    distance = ((pixels[None] - _COLOURS[:, None, None]) ** 2).sum(-1)
+    # Squared distances, less what is the same for every colour.
+    distance = (_COLOURS**2).sum(1)[:, None, None] - 2 * np.tensordot(_COLOURS, pixels, (1, 2))
     nearest = distance.argmin(0)
-    block = (nearest[1:] == nearest[:-1])[:, 1:] & (nearest[1:] == nearest[:-1])[:, :-1]
-    block &= nearest[1:, 1:] == nearest[1:, :-1]
+    down, right = nearest[1:] == nearest[:-1], nearest[:, 1:] == nearest[:, :-1]
+    block = down[:, 1:] & down[:, :-1] & right[1:]
     solid = np.zeros(nearest.shape, bool)
     for rows in (slice(1, None), slice(None, -1)):
         for columns in (slice(1, None), slice(None, -1)):
             solid[rows, columns] |= block
-    known = (nearest == np.arange(len(_COLOURS))[:, None, None]) & solid
-    near = np.pad(known, ((0, 0), (2, 2), (2, 2)))
-    near = np.logical_or.reduce([near[:, i : i + known.shape[1]] for i in range(5)])
-    near = np.logical_or.reduce([near[:, :, i : i + known.shape[2]] for i in range(5)])
+    known = np.pad((nearest == np.arange(len(_COLOURS))[:, None, None]) & solid, ((0, 0), (2, 2), (2, 2)))
+    known = known[:, :-4] | known[:, 1:-3] | known[:, 2:-2] | known[:, 3:-1] | known[:, 4:]
+    near = known[..., :-4] | known[..., 1:-3] | known[..., 2:-2] | known[..., 3:-1] | known[..., 4:]
     return np.where(solid, nearest, np.where(near, distance, np.inf).argmin(0))
 
 
@@ -131,16 +132,18 @@ def _identify(colour: str, mask: np.ndarray) -> Found:
     # Outlines of other kinds reach farther than the mask; they must not be cut off.
     margin = int(0.4 * area**0.5) + 2
     top, left = rows.min() - margin, columns.min() - margin
-    window = torch.zeros(int(rows.max() - top) + margin + 1, int(columns.max() - left) + margin + 1, dtype=torch.bool)
-    window[rows - top, columns - left] = True
-    dx = (torch.arange(window.shape[1]) + (left + 0.5 - x))[None, None, :]
-    dy = (torch.arange(window.shape[0]) + (top + 0.5 - y))[None, :, None]
+    height, width = int(rows.max() - top) + margin + 1, int(columns.max() - left) + margin + 1
+    # Two sums over an outline: all of it, and what it shares with the mask.
+    sums = torch.ones(height * width, 2)
+    sums[:, 1] = 0
+    sums[(rows - top) * width + columns - left, 1] = 1
+    dx = (torch.arange(width) + (left + 0.5 - x))[None, None, :]
+    dy = (torch.arange(height) + (top + 0.5 - y))[None, :, None]
     best = Found(colour, "", x, y, area, -1.0)
     for kind, (unit_area, drop) in _MOMENTS.items():
         r = (area / unit_area) ** 0.5 * _FACTORS
-        outline = inside(kind, dx, dy + drop * r, r)
-        common = (outline & window).sum((1, 2))
-        overlaps = common / (outline.sum((1, 2)) + area - common)
+        outline, common = (inside(kind, dx, dy + drop * r, r).flatten(1).float() @ sums).unbind(1)
+        overlaps = common / (outline + area - common)
         overlap, at = overlaps.max(0)
         if overlap > best.overlap:
             best = Found(colour, kind, x, y - drop * float(r[at]), area, float(overlap))
@@ -164,7 +167,7 @@ def check(image: Image.Image, graph: SceneGraph) -> Verdict:
     return Verdict(not reasons, tuple(reasons))
 
 
-def _assignments(objects: tuple[Object, ...], found: list[Found]):
+def _assignments(objects: Sequence[Object], found: Sequence[Found]) -> Iterator[tuple[Found, ...]]:
     for given in permutations(found):
         if all(f.name == o.name for f, o in zip(given, objects, strict=True)):
             yield given

@@ -6,12 +6,10 @@ world only and compare with no other benchmark's.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -25,15 +23,24 @@ from ..errors import StrokesError
 from ..process import loop, stages
 from ..process.oneshot import text_to_image
 from ..process.painter import Painter
-from ..process.trajectory import Cost, Round, Trajectory
-from ..training.scene_graph import CATEGORIES, PromptMix, SceneGraph, read_prompt, sample_scene, write_prompt
+from ..process.trajectory import Cost, Round
+from ..training.scene_graph import (
+    CATEGORIES,
+    PromptMix,
+    SceneGraph,
+    read_prompt,
+    reserved,
+    sample_graph,
+    sample_layout,
+    write_prompt,
+)
 from .checker import check
 
 ARMS = ("one-shot", "process")
 MAX_EXAMPLES = 12
 
-# Called before the first picture and after each: (pictures finished, pictures in all). May raise Cancelled.
-OnProgress = Callable[[int, int], None]
+# Called before each picture and after the last: (pictures finished, pictures in all, prompt). May raise Cancelled.
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,13 @@ class Report:
             "ended by itself": _share(sum(ended), len(ended)),
         }
 
-    def to_json(self) -> str:
-        """All numbers and every trial, without pictures."""
+    def to_json(self) -> dict[str, Any]:
+        """All numbers and every trial as JSON values, without pictures."""
         kinds: dict[str, Any] = {}
         for kind in (*CATEGORIES, "all"):
             scores = {arm: self.score(arm, None if kind == "all" else kind) for arm in self.arms}
             kinds[kind] = {a: {"right": k, "of": n, "interval": wilson(k, n)} for a, (k, n) in scores.items() if n}
-        document = {
+        return {
             "seed": self.seed,
             "exact match": kinds,
             "per prompt": {arm: self.per_prompt(arm) for arm in self.arms},
@@ -157,7 +164,6 @@ class Report:
             "unread": [{"line": line, "reason": why} for line, why in self.unread],
             "trials": [asdict(t) for t in self.trials],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False)
 
     def table(self) -> str:
         """Plain text for a terminal."""
@@ -233,7 +239,7 @@ def evaluate(
     *,
     rounds: int | None = None,
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Paint every prompt with every arm and check the last pictures. Both arms of a prompt share its seed.
 
@@ -264,23 +270,23 @@ def evaluate(
     wins: list[Example] = []
     losses: list[Example] = []
     total = len(graphs) * len(arms)
-    if on_progress:
-        on_progress(0, total)
     for line, graph in graphs.items():
         prompt, last = prompts[line - 1].strip(), []
         for arm in arms:
+            if progress:
+                progress(len(trials), total, prompt)
             own_seed = stages.stage_seed(seed, line, "prompt")
             trial = Trial(line, prompt, graph.category, arm, False, (), 1, Cost())
             paint = _one_shot if arm == "one-shot" else _process
             trial, image = paint(painter, trial, graph, rounds, own_seed)
             trials.append(trial)
             last.append(image)
-            if on_progress:
-                on_progress(len(trials), total)
         if len(arms) == 2 and trials[-2].right != trials[-1].right:
             kept = wins if trials[-1].right else losses
             if len(kept) < MAX_EXAMPLES:
                 kept.append(Example(prompt, (last[0], last[1]), (trials[-2].right, trials[-1].right)))
+    if progress:
+        progress(total, total, "")
     return Report(arms, seed, tuple(trials), tuple(unread), (*wins, *losses))
 
 
@@ -301,15 +307,11 @@ def _process(painter: Painter[Any], trial: Trial, graph: SceneGraph, rounds: int
     rounds = rounds or min(len(graph.objects) + 2, loop.MAX_ROUNDS)
     done = loop.run(painter, stages.begin(painter, trial.prompt), rounds, seed=seed)
     trial = replace(trial, cost=replace(done.cost, seconds=perf_counter() - began), pictures=len(done.pictures))
-    trial = replace(trial, ended=done.ended, steps=tuple(judge(r, graph) for r in _inspected(done)))
+    trial = replace(trial, ended=done.ended, steps=tuple(judge(r, graph) for r in done.rounds))
     if done.picture is None:
         return replace(trial, reasons=("nothing was painted",)), None
     verdict = check(done.picture.image, graph)
     return replace(trial, right=verdict.ok, reasons=verdict.reasons), done.picture.image
-
-
-def _inspected(trajectory: Trajectory) -> Iterable[Round]:
-    return (r for r in trajectory.rounds if r.sketch and r.critique)
 
 
 def judge(step: Round, prompt: SceneGraph) -> Step:
@@ -338,38 +340,24 @@ def judge(step: Round, prompt: SceneGraph) -> Step:
     return Step(right(step.sketch.picture.image), count == len(prompt.objects), accepted, refined)
 
 
-def reserved(prompt: str) -> bool:
-    """Whether a prompt belongs to the tenth of all prompts that is kept for evaluation.
-
-    Decided by what the prompt asks for, not its wording: order, articles, long forms and inverted relations make no
-    difference. The trainer skips reserved prompts of two shapes and more; the forty single shapes must all be learned, so
-    there only layout and noise are new. A reserved scene may still be passed through on the way to a larger prompt.
-    Raises StrokesError for a prompt that cannot be read.
-    """
-    graph = read_prompt(prompt)
-    names = [o.name for o in graph.objects]
-    relations = [r if r.name in ("left of", "above") else r.inverted() for r in graph.relations]
-    said = sorted({f"{names[r.subject]} {r.name} {names[r.object]}" for r in relations})
-    return int(sha256(f"{sorted(names)}{said}".encode()).hexdigest()[:8], 16) % 10 == 0
-
-
 def write_prompts(count: int, seed: int = 0, max_objects: int = 4) -> list[str]:
-    """Distinct prompts spread evenly over the six kinds, all :func:`reserved` but the single shapes.
+    """Distinct prompts spread evenly over the six kinds, drawn only from those that training leaves out.
 
-    A kind with few prompts (40 single shapes, fewer reserved "two objects") leaves its share to the others once used up.
-    Raises StrokesError for a count below 1 and for other than 2 to 5 objects.
+    The forty single shapes must all be learned, so there only layout and noise are new; and a reserved scene may still
+    be passed through on the way to a larger prompt. A kind with few prompts (the single shapes, reserved "two objects"
+    and "colours") leaves its share to the others once used up. Raises StrokesError for a count below 1 and for other
+    than 2 to 5 objects.
     """
     if count < 1 or not 2 <= max_objects <= 5:
         raise StrokesError(
-            f"{count} prompts of up to {max_objects} objects: choose at least 1 prompt, and 2 to 5 objects"
+            f"{count} prompts of up to {max_objects} objects: ask for at least 1 prompt, of 2 to 5 objects"
         )
     rng, mix = np.random.default_rng(seed), PromptMix(max_objects=max_objects)
     prompts: dict[str, None] = {}
     open_kinds = list(CATEGORIES)
     while len(prompts) < count:
         for kind in tuple(open_kinds):
-            fresh = (_draw(rng, mix, kind) for _ in range(2000))
-            prompt = next((p for p in fresh if p not in prompts and (kind == "single" or reserved(p))), None)
+            prompt = _new_prompt(rng, mix, kind, prompts)
             if prompt is None:
                 open_kinds.remove(kind)
             elif len(prompts) < count:
@@ -377,26 +365,33 @@ def write_prompts(count: int, seed: int = 0, max_objects: int = 4) -> list[str]:
     return list(prompts)
 
 
-def _draw(rng: np.random.Generator, mix: PromptMix, kind: str) -> str:
-    return write_prompt(sample_scene(rng, mix, kind)[0], long_forms=rng.random() < 0.25)
+def _new_prompt(rng: np.random.Generator, mix: PromptMix, kind: str, known: Container[str]) -> str | None:
+    """None where 2,000 draws bring nothing new: the kind is used up."""
+    for _ in range(2000):
+        graph = sample_graph(rng, mix, kind)
+        prompt = write_prompt(graph, long_forms=rng.random() < 0.25)
+        allowed = kind == "single" or reserved(graph)
+        if allowed and prompt not in known and sample_layout(graph, rng) is not None:
+            return prompt
+    return None
 
 
 def save_examples(report: Report, path: str | Path) -> int:
-    """Write a PNG sheet of up to twelve prompts on which the arms differ, wins and losses in turn; how many it shows.
+    """Write a PNG sheet of up to twelve prompts on which the arms differ, wins of the process before its losses.
 
-    Raises StrokesError where the arms never differ.
+    Returns how many it shows; where the arms never differ, the sheet says so.
     """
     sides = [[e for e in report.examples if e.right[1] == won] for won in (True, False)]
     half = MAX_EXAMPLES // 2
     room = [max(half, MAX_EXAMPLES - len(other)) for other in reversed(sides)]
     shown = [e for side, most in zip(sides, room, strict=True) for e in side[:most]]
-    if not shown:
-        raise StrokesError("no example to show: one-shot and process were right on the same prompts")
     tile, gap, text = 192, 12, 66
     width, height = 2 * tile + 3 * gap, tile + text + 2 * gap
-    columns = min(3, len(shown))
-    sheet = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
+    columns, rows = max(1, min(3, len(shown))), max(1, -(-len(shown) // 3))
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    if not shown:
+        draw.text((gap, gap), "There is no prompt on which the arms differ.", font=font, fill="#1d1d1f")
     for i, example in enumerate(shown):
         left, top = i % columns * width + gap, i // columns * height + gap
         lines = textwrap.wrap(example.prompt, 60, max_lines=3)

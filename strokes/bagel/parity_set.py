@@ -1,0 +1,130 @@
+"""A folder of golden tensors: reading it, and finding its tensors, pictures and facts.
+
+Source of the format: the README beside the sets (``tests/golden``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..errors import StrokesError
+from .autoencoder import Autoencoder
+from .checkpoint import find_weights, load_autoencoder, load_network, open_safetensors, shapes_of
+from .config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from .context import Runner, Segment
+from .images import resize
+from .memo import Memo
+from .model import Bagel
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise StrokesError(f"no file {path}: a set of golden tensors needs it") from None
+    except ValueError as error:
+        raise StrokesError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise StrokesError(f"{path} holds no JSON object")
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    with open_safetensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+@dataclass
+class GoldenSet:
+    """A folder of golden tensors with its model loaded in float32."""
+
+    meta: dict[str, Any]
+    inputs: dict[str, Tensor]
+    expected: dict[str, Tensor]
+    bagel: dict[str, Any]
+    runner: Runner
+    memo: Memo
+    vae_rule: ResizeRule
+    vit_rule: ResizeRule
+    autoencoder: Autoencoder | None
+
+    @classmethod
+    def read(cls, folder: Path, operations: Any = nn) -> GoldenSet:
+        """Raises :class:`StrokesError` naming the file, key or tensor that is missing or unreadable."""
+        if not folder.is_dir():
+            raise StrokesError(f"no folder {folder}: give a set of golden tensors, such as tests/golden/toy")
+        meta, model = read_json(folder / "meta.json"), folder / "model"
+        inputs, expected = (read_tensors(folder / f"{name}.safetensors") for name in ("inputs", "expected_fp32"))
+        weights = find_weights(model)
+        release = next(iter(sorted(model.glob("*bagel_config.json"))), model / "toy_bagel_config.json")
+        given = read_json(release)
+        bagel = {**given.get("bagel", {}), "vae_config": given.get("ae", {})}
+        llm, vit = read_json(model / "llm_config.json"), read_json(model / "vit_config.json")
+        config = infer_config(shapes_of(weights), llm, vit, bagel)
+        if config.vision is None:
+            raise StrokesError(f"{weights} lacks the tensors of the vision model ('vit_model.vision_model…')")
+        try:
+            ids = given["special_token_ids"]
+            names = ("bos_token_id", "eos_token_id", "start_of_image", "end_of_image")
+            special = SpecialTokens(*(int(ids[name]) for name in names))
+            vae_rule = ResizeRule(**given["vae_transform"]) if "vae_transform" in given else RELEASED_VAE_RULE
+            vit_rule = ResizeRule(**given["vit_transform"]) if "vit_transform" in given else RELEASED_VIT_RULE
+        except (KeyError, TypeError, ValueError) as error:
+            raise StrokesError(f"{release} misses or misnames a value ({error})") from None
+        runner = Runner(load_network(weights, config, dtype=torch.float32, operations=operations), special)
+        ae = model / "ae.safetensors"
+        return cls(
+            meta=meta,
+            inputs=inputs,
+            expected=expected,
+            bagel=bagel,
+            runner=runner,
+            memo=Memo(runner),
+            vae_rule=vae_rule,
+            vit_rule=vit_rule,
+            autoencoder=load_autoencoder(ae, bagel) if ae.exists() else None,
+        )
+
+    @property
+    def model(self) -> Bagel:
+        return self.runner.model
+
+    @property
+    def config(self) -> BagelConfig:
+        return self.model.config
+
+    @property
+    def scenarios(self) -> dict[str, dict[str, Any]]:
+        return self.meta.get("scenarios", {})
+
+    def find(self, name: str) -> Tensor | None:
+        """A tensor by its name or alias; one mapping serves inputs and outputs."""
+        name = self.meta.get("aliases", {}).get(name, name)
+        found = self.inputs.get(name)
+        return self.expected.get(name) if found is None else found
+
+    def tensor(self, name: str) -> Tensor:
+        found = self.find(name)
+        if found is None:
+            raise StrokesError(f"the set holds no tensor '{name}'")
+        return found
+
+    def text(self, name: str) -> Segment:
+        return Segment("text", tuple(self.meta["prompt_ids"][name]))
+
+    def original(self, name: str) -> Image.Image:
+        return Image.fromarray(self.tensor(f"{name}_u8").numpy())
+
+    def vae_picture(self, name: str) -> Image.Image:
+        return resize(self.original(name), self.vae_rule)
+
+    def vit_picture(self, name: str) -> Image.Image:
+        """Resized twice, as the reference's inferencer does."""
+        return resize(self.vae_picture(name), self.vit_rule)

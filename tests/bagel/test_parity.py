@@ -1,0 +1,473 @@
+"""The engine computes what the reference computed; and the comparison notices when it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from strokes.bagel.checkpoint import load_tokenizer
+from strokes.bagel.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
+from strokes.bagel.flow import guided, timesteps
+from strokes.bagel.images import resized
+from strokes.bagel.model import Bagel
+from strokes.bagel.parity import compare_folder, format_table
+from strokes.bagel.parity_scenarios import Scaled, Skipped, parts
+from strokes.bagel.parity_set import GoldenSet
+from strokes.errors import StrokesError
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+TOY, COMMON = GOLDEN / "toy", GOLDEN / "common"
+
+
+def read(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, value) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def missed(folder: Path) -> set[str]:
+    return {row.name for row in compare_folder(folder) if not row.ok}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the toy set that keeps only what the named pieces and scenarios expect."""
+
+    def reduced(*groups: str) -> Path:
+        folder = tmp_path / "set"
+        shutil.copytree(TOY, folder)
+        expected = load_file(TOY / "expected_fp32.safetensors")
+        save_file(
+            {k: v for k, v in expected.items() if k.split(".")[0] in groups}, folder / "expected_fp32.safetensors"
+        )
+        meta = read(TOY / "meta.json")
+        for key in ("scenarios", "aliases"):
+            meta[key] = {k: v for k, v in meta[key].items() if k.split(".")[0] in groups}
+        write(folder / "meta.json", meta)
+        return folder
+
+    return reduced
+
+
+def change_tensor(folder: Path, name: str, change, file: str = "expected_fp32.safetensors") -> None:
+    tensors = load_file(folder / file)
+    tensors[name] = change(tensors[name]).contiguous()
+    save_file(tensors, folder / file)
+
+
+def change_fact(folder: Path, path: str, change) -> None:
+    meta = read(folder / "meta.json")
+    scenario, *inner, last = path.split("/")
+    place = meta["scenarios"][scenario]
+    for key in inner:
+        place = place[key]
+    place[last] = change(place[last])
+    write(folder / "meta.json", meta)
+
+
+def one_more(amount):
+    """Adds ``amount`` to a single element."""
+
+    def change(tensor):
+        tensor.view(-1)[7] = tensor.view(-1)[7].item() + amount
+        return tensor
+
+    return change
+
+
+def test_toy_passes():
+    rows = compare_folder(TOY)
+    assert [row for row in rows if row.result != "pass"] == []
+    names = {row.name for row in rows}
+    meta = read(TOY / "meta.json")
+    assert set(load_file(TOY / "expected_fp32.safetensors")) <= names
+    assert {k for k in meta["aliases"] if "step0" in k or k.endswith("final_latent_tokens")} <= names
+    assert len([name for name in names if ".grad_norms." in name]) == len(meta["scenarios"]["train"]["grad_norms"])
+    assert max(row.error for row in rows if row.kind == "float") < 1e-5
+    lines = format_table(rows).splitlines()
+    assert lines[-1].startswith(f"{len(rows)} compared, 0 missed, 0 skipped; worst relative error ")
+    assert "edit_global" in lines and not any("MISS" in line for line in lines)
+
+
+def test_without_autoencoder(copy):
+    folder = copy("text", "vae", "vae_prefill", "t2i_notebook", "edit_text_channel", "edit_global")
+    (folder / "model" / "ae.safetensors").unlink()
+    rows = {row.name: row for row in compare_folder(folder)}
+    assert all(row.ok for row in rows.values())
+    skipped = {name for name, row in rows.items() if row.result == "skipped"}
+    assert skipped == {
+        *(f"vae.{name}" for name in ("mean", "logvar", "latent_sampled", "latent_mean", "decoded_mean")),
+        *("t2i_notebook.image_u8", "edit_text_channel.image_u8"),
+        *("edit_text_channel.vae_latent.0", "edit_global.vae_latent.0"),
+    }
+    assert {rows[name].note for name in skipped} == {"no VAE weights"}
+    assert rows["vae.llm_hidden"].result == rows["edit_global.final_latent_tokens"].result == "pass"
+    assert ", 0 missed, 9 skipped; " in format_table(list(rows.values()))
+
+
+TENSORS = [
+    ("text.logits", one_more(1e-2)),
+    ("text.hidden", lambda t: t[1:]),
+    ("text.k.layer1", lambda t: t * float("nan")),
+    ("vit.position_ids", one_more(1)),
+    ("tf.vit_u8_from_original", lambda t: t ^ (torch.arange(t.numel()).view_as(t) == 5).to(t.dtype)),
+    ("vae.decoded_mean", one_more(1e-2)),
+    ("t2i_notebook.image_u8", lambda t: t + torch.where(t < 128, 2, -2).to(t.dtype)),
+    ("t2i_notebook.v_cfgtext_step0", one_more(1e-2)),
+    ("train.visible.1", lambda t: t.T),
+    ("train.mse_per_element", one_more(1e-1)),
+    ("train.vit_token_seqlens", lambda t: t + 1),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), TENSORS, ids=[name for name, _ in TENSORS])
+def test_wrong_tensor_is_a_miss(copy, name, change):
+    folder = copy(name.split(".")[0])
+    change_tensor(folder, name, change)
+    assert missed(folder) == {name}
+
+
+FACTS = [
+    ("text_prefill/rope_next", lambda n: n + 1),
+    ("greedy_text/argmax_tokens", lambda ids: [*ids[:-1], ids[-1] ^ 1]),
+    ("greedy_text/min_top1_top2_margin", lambda x: x + 0.01),
+    ("understand/text_fed_tokens", lambda ids: [ids[0], ids[1] + 1]),
+    ("understand_think/text_reencoded_ids", lambda ids: ids[:-1]),
+    ("t2i_notebook/main/kv_len", lambda n: n + 1),
+    ("t2i_notebook/cfg_img/rope", lambda n: n - 1),
+    ("t2i_notebook/image_hw", lambda hw: hw[::-1]),
+    ("t2i_notebook/n_flow_calls", lambda n: n + 1),
+    ("t2i_notebook/t_per_call", lambda t: [*t[:-1], t[-1] + 1e-3]),
+    ("t2i_interval_edge/cfg_text_scale_per_call", lambda s: s[::-1]),
+    ("train/sample_lens", lambda n: n[::-1]),
+    ("train/ce_mean", lambda x: x * 1.001),
+    ("train/params_without_grad", lambda names: names[1:]),
+    ("train/grad_norms/vae2llm.weight", lambda x: x * 1.001),
+    ("train/grad_norms/vit_model.vision_model.encoder.layers.0.self_attn.k_proj.bias", lambda x: 1e-3),
+]
+
+
+@pytest.mark.parametrize(("path", "change"), FACTS, ids=[path for path, _ in FACTS])
+def test_wrong_fact_is_a_miss(copy, path, change):
+    folder = copy(path.split("/")[0])
+    change_fact(folder, path, change)
+    assert missed(folder) == {path.replace("/", ".")}
+
+
+def test_decoded_image_may_be_off_by_one(copy):
+    folder = copy("t2i_notebook")
+    change_tensor(folder, "t2i_notebook.image_u8", lambda t: t + torch.where(t < 128, 1, -1).to(t.dtype))
+    assert missed(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("weight", "hit"),
+    [
+        ("language_model.model.layers.1.mlp_moe_gen.up_proj.weight", "t2i_notebook.v_main_step0"),
+        ("time_embedder.mlp.0.bias", "t2i_notebook.final_latent_tokens"),
+        ("language_model.lm_head.weight", "text.logits"),
+        ("vit_model.vision_model.encoder.layers.1.mlp.fc2.bias", "vit.features"),
+    ],
+)
+def test_wrong_weight_is_a_miss(copy, weight, hit):
+    folder = copy("text", "vit", "t2i_notebook")
+    change_tensor(folder, weight, lambda t: t + 0.05, "model/ema.safetensors")
+    found = missed(folder)
+    assert hit in found and not {"vit.patches_first2", "t2i_notebook.main.kv_len", "text.k.layer0"} & found
+
+
+def test_wrong_hyper_parameter_is_a_miss(copy):
+    folder = copy("edit_channel", "edit_text_channel")
+    change_fact(folder, "edit_channel/hyper/cfg_renorm_min", lambda x: 0.0)
+    assert missed(folder) == {"edit_channel.v_step0", "edit_channel.final_latent_tokens"}
+
+
+def test_what_is_unknown_is_reported(copy):
+    folder = copy("text", "t2i_notebook")
+    tensors = load_file(folder / "expected_fp32.safetensors")
+    tensors |= {"text.k.layer9": torch.zeros(2), "strange.piece": torch.zeros(3)}
+    save_file(tensors, folder / "expected_fp32.safetensors")
+    meta = read(folder / "meta.json")
+    meta["aliases"] = {
+        "t2i_notebook.v_other": "t2i_notebook.v_step0",
+        "t2i_notebook.vae_eps.0": "t2i_notebook.init_noise",
+    }
+    meta["scenarios"]["novelty"] = {"hyper": {"cfg_text_scale": 2.0}, "kv_len": 3}
+    write(folder / "meta.json", meta)
+    rows = [row for row in compare_folder(folder) if not row.ok]
+    assert {row.name for row in rows} == {"text.k.layer9", "strange.piece", "t2i_notebook.v_other", "novelty.kv_len"}
+    assert all(row.note.startswith("not compared") for row in rows)
+    assert "MISS (not compared" in format_table(rows)
+
+
+def test_one_broken_scenario_hides_no_other(copy):
+    folder = copy("text", "t2i_notebook", "t2i_think")
+    inputs = load_file(folder / "inputs.safetensors")
+    del inputs["t2i_think.init_noise"]
+    save_file(inputs, folder / "inputs.safetensors")
+    rows = [row for row in compare_folder(folder) if not row.ok]
+    assert "t2i_think.final_latent_tokens" in {row.name for row in rows}
+    assert {row.group for row in rows} == {"t2i_think"}
+    assert {row.note for row in rows} == {"not compared: the set holds no tensor 't2i_think.init_noise'"}
+
+
+BROKEN = {
+    "no meta.json": lambda f: (f / "meta.json").unlink(),
+    "meta.json cut": lambda f: (f / "meta.json").write_text('{"scenarios": '),
+    "no expected": lambda f: (f / "expected_fp32.safetensors").unlink(),
+    "expected cut": lambda f: (f / "expected_fp32.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{"),
+    "no model": lambda f: shutil.rmtree(f / "model"),
+    "no configuration": lambda f: (f / "model" / "toy_bagel_config.json").unlink(),
+    "no ids": lambda f: write(f / "model" / "toy_bagel_config.json", {"bagel": {}}),
+    "autoencoder cut": lambda f: (f / "model" / "ae.safetensors").write_bytes(b"\x40\0\0\0\0\0\0\0{"),
+    "folder": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("breaks", BROKEN.values(), ids=BROKEN)
+def test_bad_folder_is_one_line(copy, breaks):
+    folder = copy("text")
+    breaks(folder)
+    with pytest.raises(StrokesError) as error:
+        compare_folder(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("ema", "vae2llm.bias"),
+        ("ema", "language_model.model.embed_tokens.weight"),
+        ("ema", "vit_model.vision_model.embeddings.patch_embedding.weight"),
+        ("ae", "encoder.conv_in.weight"),
+    ],
+)
+def test_missing_weight_is_one_line(copy, file, key):
+    folder = copy("text")
+    path = folder / "model" / f"{file}.safetensors"
+    tensors = load_file(path)
+    del tensors[key]
+    save_file(tensors, path)
+    with pytest.raises(StrokesError) as error:
+        compare_folder(folder)
+    assert "\n" not in str(error.value)
+
+
+def other_set(folder: Path) -> None:
+    """A set with other sizes, ids, grids, step counts and layers and no autoencoder; the engine's own results."""
+    config = BagelConfig(
+        language=LanguageConfig(301, 48, 80, 3, 3, 1, 16, rope_theta=5e5, rms_norm_eps=1e-5),
+        vision=VisionConfig(24, 40, 1, 2, 16, 5, layer_norm_eps=1e-5),
+        latent_patch_size=1,
+        latent_channels=12,
+        max_latent_size=11,
+    )
+    generator = torch.Generator().manual_seed(3)
+    model = Bagel(config)
+    model.initialise(generator, 0.2)
+    nn.init.normal_(model.llm2vae.weight, std=0.2, generator=generator)
+    (folder / "model").mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model" / "ema.safetensors")
+    write(folder / "model" / "llm_config.json", {"rms_norm_eps": 1e-5, "rope_theta": 5e5})
+    write(folder / "model" / "vit_config.json", {"num_attention_heads": 2, "layer_norm_eps": 1e-5})
+    ids = {"bos_token_id": 300, "eos_token_id": 299, "start_of_image": 1, "end_of_image": 0}
+    release = {"bagel": {"latent_patch_size": 1, "timestep_shift": 2.0}, "special_token_ids": ids}
+    release |= {
+        "vae_transform": {"max": 80, "min": 32, "stride": 8},
+        "vit_transform": {"max": 80, "min": 32, "stride": 16},
+    }
+    write(folder / "model" / "other_bagel_config.json", release)
+
+    names = ("prompt", "prompt2", "question", "gen_think_system", "vlm_think_system")
+    prompts = {name: list(range(20 + i, 23 + 3 * i)) for i, name in enumerate(names)}
+    think = {"think": True, "max_think_token_n": 4}
+    scenarios = {
+        "greedy_text": {"fed_tokens": [0] * 3},
+        "t2i_defaults": {"hyper": {"image_shapes": [24, 40], "num_timesteps": 3}},
+        "edit_think": {"hyper": {**think, "num_timesteps": 4, "cfg_renorm_type": "channel"}},
+        "multi_image": {"hyper": {"num_timesteps": 3, "timestep_shift": 1.5}},
+        "understand": {"hyper": {"understanding_output": True, "max_think_token_n": 3}},
+        "train": {"latent_shapes": [[3, 2], [4, 5], [2, 2], [4, 4], [4, 4]]},
+    }
+    noise = {"t2i_defaults": 15, "edit_think": 50, "multi_image": 24}
+    inputs = {f"{name}.init_noise": torch.randn(rows, 12, generator=generator) for name, rows in noise.items()}
+    latents = {"edit_think": [(5, 10)], "multi_image": [(5, 10), (6, 4)]}
+    for name, shapes in latents.items():
+        inputs |= {f"{name}.vae_latent.{i}": torch.randn(12, *hw, generator=generator) for i, hw in enumerate(shapes)}
+    for name, hw in (("image_u8", (40, 80)), ("image2_u8", (45, 30))):
+        inputs[name] = torch.randint(256, (*hw, 3), generator=generator, dtype=torch.uint8)
+    inputs["train.padded_latent"] = torch.randn(5, 12, 4, 5, generator=generator)
+    inputs["train.noise"] = torch.randn(62, 12, generator=generator)
+    texts = [[300, 30 + i, 31, 299] for i in range(5)]
+    times = zip((6, 20, 4, 16, 16), (0.3, float("-inf"), -1.0, 2.0, float("-inf")), strict=True)
+    expected = {
+        "vae.latent_sampled": torch.randn(12, 5, 10, generator=generator),
+        "train.packed_text_ids": torch.tensor([i for text in texts for i in (*text, 1, 0)]),
+        "train.packed_timesteps": torch.cat([torch.full((rows,), t) for rows, t in times]),
+    }
+    save_file(inputs, folder / "inputs.safetensors")
+    meta = {"prompt_ids": prompts, "scenarios": scenarios, "aliases": {}}
+
+    def save() -> None:
+        save_file(expected, folder / "expected_fp32.safetensors")
+        write(folder / "meta.json", meta)
+
+    save()
+    s = GoldenSet.read(folder)
+    scenarios["train"]["grad_norms"] = s.scenarios["train"]["grad_norms"] = {"vae2llm.bias": 1.0, "llm2vae.bias": 1.0}
+    for _, part in parts(s):
+        for name, value in part(s):
+            if isinstance(value, torch.Tensor):
+                expected[name] = value.detach().clone(memory_format=torch.contiguous_format)
+            elif not isinstance(value, Skipped):
+                group, *inner = name.split(".", 2)
+                facts = scenarios.setdefault(group, {})
+                if len(inner) == 2:
+                    facts = facts.setdefault(inner[0], {})
+                facts[inner[-1]] = value.value if isinstance(value, Scaled) else value
+    save()
+
+
+def test_nothing_is_fixed_at_the_toy_sizes(tmp_path):
+    folder = tmp_path / "other"
+    other_set(folder)
+    rows = {row.name: row for row in compare_folder(folder)}
+    assert [row for row in rows.values() if not row.ok] == []
+    assert {"text.v.layer2", "vit.k.layer0", "train.visible.2", "edit_think.main.rope"} <= set(rows)
+    assert rows["vae.k.layer2"].result == rows["multi_image.final_latent_tokens"].result == "pass"
+    change_fact(folder, "t2i_defaults/hyper", lambda hyper: {**hyper, "cfg_text_scale": 3.5})
+    assert missed(folder) == {
+        f"t2i_defaults.{name}" for name in ("v_step0", "final_latent_tokens", "cfg_text_scale_per_call")
+    }
+
+
+LAYERS = ("Linear", "Embedding", "LayerNorm", "RMSNorm")
+
+
+def test_layers_come_from_the_operations(copy):
+    made: Counter[str] = Counter()
+
+    def counted(kind: type[nn.Module]) -> type[nn.Module]:
+        class Counted(kind):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                made[kind.__name__] += 1
+
+        return Counted
+
+    operations = SimpleNamespace(**{name: counted(getattr(nn, name)) for name in LAYERS})
+    folder = copy("text", "vit", "t2i_notebook", "edit_text_channel")
+    assert all(row.ok for row in compare_folder(folder, operations))
+
+    made.clear()
+    model = Bagel(BAGEL_7B, operations, device="meta")
+    ours = tuple(vars(operations).values())
+    plain = tuple(getattr(nn, name) for name in LAYERS)
+    assert [
+        name for name, module in model.named_modules() if isinstance(module, plain) and not isinstance(module, ours)
+    ] == []
+    # Per decoder layer 14 linears and 8 norms, per vision layer 6 linears and 2 norms; then what stands around them.
+    assert made == {"Linear": 28 * 14 + 26 * 6 + 8, "Embedding": 2, "LayerNorm": 26 * 2 + 1, "RMSNorm": 28 * 8 + 2}
+
+
+def released_shapes() -> dict[str, tuple[int, ...]]:
+    """The keys of the published ema.safetensors, written down from section 2.2 of the reference's description."""
+    out: dict[str, tuple[int, ...]] = {
+        "language_model.model.embed_tokens.weight": (152064, 3584),
+        "language_model.lm_head.weight": (152064, 3584),
+        "language_model.model.norm.weight": (3584,),
+        "language_model.model.norm_moe_gen.weight": (3584,),
+        "time_embedder.mlp.0.weight": (3584, 256),
+        "time_embedder.mlp.2.weight": (3584, 3584),
+        "vae2llm.weight": (3584, 64),
+        "vae2llm.bias": (3584,),
+        "llm2vae.weight": (64, 3584),
+        "llm2vae.bias": (64,),
+        "latent_pos_embed.pos_embed": (4096, 3584),
+        "vit_pos_embed.pos_embed": (4900, 3584),
+        "connector.fc1.weight": (3584, 1152),
+        "connector.fc2.weight": (3584, 3584),
+        "vit_model.vision_model.embeddings.patch_embedding.weight": (1152, 588),
+        "vit_model.vision_model.embeddings.patch_embedding.bias": (1152,),
+        "vit_model.vision_model.embeddings.position_embedding.weight": (4900, 1152),
+        "vit_model.vision_model.post_layernorm.weight": (1152,),
+        "vit_model.vision_model.post_layernorm.bias": (1152,),
+    }
+    for name in ("time_embedder.mlp.0", "time_embedder.mlp.2", "connector.fc1", "connector.fc2"):
+        out[f"{name}.bias"] = (3584,)
+    for i in range(28):
+        layer = f"language_model.model.layers.{i}"
+        for gen in ("", "_moe_gen"):
+            for name, rows in (("q", 3584), ("k", 512), ("v", 512)):
+                out[f"{layer}.self_attn.{name}_proj{gen}.weight"] = (rows, 3584)
+                out[f"{layer}.self_attn.{name}_proj{gen}.bias"] = (rows,)
+            out[f"{layer}.self_attn.o_proj{gen}.weight"] = (3584, 3584)
+            out[f"{layer}.self_attn.q_norm{gen}.weight"] = (128,)
+            out[f"{layer}.self_attn.k_norm{gen}.weight"] = (128,)
+            out[f"{layer}.mlp{gen}.gate_proj.weight"] = (18944, 3584)
+            out[f"{layer}.mlp{gen}.up_proj.weight"] = (18944, 3584)
+            out[f"{layer}.mlp{gen}.down_proj.weight"] = (3584, 18944)
+            out[f"{layer}.input_layernorm{gen}.weight"] = (3584,)
+            out[f"{layer}.post_attention_layernorm{gen}.weight"] = (3584,)
+    for i in range(26):
+        layer = f"vit_model.vision_model.encoder.layers.{i}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            out[f"{layer}.self_attn.{name}.weight"] = (1152, 1152)
+            out[f"{layer}.self_attn.{name}.bias"] = (1152,)
+        for name in ("layer_norm1", "layer_norm2"):
+            out[f"{layer}.{name}.weight"] = out[f"{layer}.{name}.bias"] = (1152,)
+        out[f"{layer}.mlp.fc1.weight"], out[f"{layer}.mlp.fc1.bias"] = (4304, 1152), (4304,)
+        out[f"{layer}.mlp.fc2.weight"], out[f"{layer}.mlp.fc2.bias"] = (1152, 4304), (1152,)
+    return out
+
+
+def test_released_size():
+    state = Bagel(BAGEL_7B, device="meta").state_dict()
+    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == released_shapes()
+    assert len(state) == 1223
+    assert sum(tensor.numel() for tensor in state.values()) == 14_607_260_128
+
+
+def test_resize_sizes():
+    vae, vit = ResizeRule(1024, 512, 16), ResizeRule(980, 224, 14)
+    rules = {"vae": vae, "vit_of_original": vit, "vit_min378": ResizeRule(980, 378, 14)}
+    rules["vlm_eval"] = ResizeRule(980, 378, 14, max_pixels=2_007_040)
+    for row in read(COMMON / "resize_sizes.json"):
+        size = tuple(row["original"])
+        found = {name: list(resized(size, rule)) for name, rule in rules.items()}
+        found["vit_of_vae"] = list(resized(tuple(found["vae"]), vit))
+        assert found == {name: row[name] for name in found}, size
+        assert found["vae"][0] * found["vae"][1] // 256 == row["latent_tokens"]
+
+
+def test_schedules():
+    for row in read(COMMON / "schedules.json"):
+        found = timesteps(row["num_timesteps"] - 1, row["shift"])
+        assert found == pytest.approx(row["t"], abs=1e-6)
+        assert len(found) - 1 == row["model_calls"]
+        assert sum(guided(t, (0.4, 1.0)) for t in found[:-1]) == row["guided_calls_interval_0p4"]
+
+
+def test_tokenizer_ids():
+    root = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
+    folder = root / "comfy" / "text_encoders" / "qwen25_tokenizer"
+    if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
+        pytest.skip("no Qwen2.5 tokenizer: set COMFYUI_PATH to a ComfyUI checkout to compare token ids")
+    tokenizer, table = load_tokenizer(folder), read(COMMON / "tokenizer_ids.json")
+    assert {token: tokenizer.token_to_id(token) for token in table["special"]} == table["special"]
+    # The engine keeps typed control tokens as plain text; the table was made without that.
+    tokenizer.encode_special_tokens = False
+    for row in table["rows"]:
+        assert tokenizer.encode(row["text"], add_special_tokens=False).ids == row["ids"], row["text"]
+        assert tokenizer.decode(row["ids"], skip_special_tokens=False) == row["decoded"]
