@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from .errors import Cancelled, StrokesError
+from .files import write_whole
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -181,10 +182,8 @@ def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
 
     sheet, page = folder / "sheet.png", folder / "index.html"
     try:
-        contact_sheet(trajectory).save(sheet.with_suffix(".partial"), format="PNG")
-        sheet.with_suffix(".partial").replace(sheet)
-        page.with_suffix(".partial").write_text(html_page(trajectory), encoding="utf-8")
-        page.with_suffix(".partial").replace(page)
+        write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))
+        write_whole(page, lambda path: path.write_text(html_page(trajectory), encoding="utf-8"))
     except OSError as error:
         raise StrokesError(f"cannot write to {folder} ({error.strerror})") from None
     return sheet, page

@@ -13,25 +13,32 @@ import torch
 from torch import Tensor
 
 from ..errors import StrokesError
+from .config import check_shapes
 
 SCALE, SHIFT = 0.3611, 0.1159
 
 
 def autoencoder_kwargs(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of ``AutoencoderKL`` read off the tensors of an original-format file."""
-    levels = 1 + max((int(m.group(1)) for k in state if (m := re.match(r"encoder\.down\.(\d+)\.", k))), default=-1)
-    if not levels or "encoder.conv_in.weight" not in state:
-        raise StrokesError("the autoencoder file holds no 'encoder.down.0…': expected FLUX's original key names")
-    blocks = 1 + max(int(m.group(1)) for k in state if (m := re.match(r"encoder\.down\.0\.block\.(\d+)\.", k)))
-    widths = tuple(state[f"encoder.down.{level}.block.0.conv1.weight"].shape[0] for level in range(levels))
+
+    def rows(key: str) -> int:
+        if key not in state:
+            raise StrokesError(f"the autoencoder file lacks '{key}': expected FLUX's original key names")
+        return state[key].shape[0]
+
+    def count(pattern: str) -> int:
+        return 1 + max((int(m.group(1)) for key in state if (m := re.match(pattern, key))), default=0)
+
+    levels = count(r"encoder\.down\.(\d+)\.")
+    widths = tuple(rows(f"encoder.down.{level}.block.0.conv1.weight") for level in range(levels))
     return {
-        "in_channels": state["encoder.conv_in.weight"].shape[1],
-        "out_channels": state["decoder.conv_out.weight"].shape[0],
+        "in_channels": rows("decoder.conv_out.weight"),
+        "out_channels": rows("decoder.conv_out.weight"),
         "down_block_types": ("DownEncoderBlock2D",) * levels,
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "block_out_channels": widths,
-        "layers_per_block": blocks,
-        "latent_channels": state["encoder.conv_out.weight"].shape[0] // 2,
+        "layers_per_block": count(r"encoder\.down\.0\.block\.(\d+)\."),
+        "latent_channels": rows("encoder.conv_out.weight") // 2,
         "norm_num_groups": 32,
         "scaling_factor": SCALE,
         "shift_factor": SHIFT,
@@ -63,15 +70,9 @@ class Autoencoder:
 
         kwargs = autoencoder_kwargs(state)
         module = build(kwargs)
-        converted = convert_ldm_vae_checkpoint(dict(state), kwargs)
-        expected = module.state_dict()
-        for key, tensor in expected.items():
-            if key not in converted:
-                raise StrokesError(f"the autoencoder file lacks the tensor that diffusers calls '{key}'")
-            if converted[key].shape != tensor.shape:
-                found, wanted = list(converted[key].shape), list(tensor.shape)
-                raise StrokesError(f"autoencoder tensor '{key}' has shape {found}, expected {wanted}")
-        module.load_state_dict({key: converted[key] for key in expected})
+        expected = {key: tuple(tensor.shape) for key, tensor in to_original_names(module).items()}
+        check_shapes({key: tuple(tensor.shape) for key, tensor in state.items()}, expected, "the autoencoder file")
+        module.load_state_dict(convert_ldm_vae_checkpoint({key: state[key] for key in expected}, kwargs))
         return cls(module, scale, shift)
 
     @property

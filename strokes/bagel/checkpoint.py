@@ -24,6 +24,7 @@ from .config import (
     BagelConfig,
     ResizeRule,
     SpecialTokens,
+    check_shapes,
     infer_config,
 )
 from .model import Bagel
@@ -101,17 +102,6 @@ def fingerprint(path: Path) -> str:
     return h.hexdigest()[:16]
 
 
-def check_shapes(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], path: Path) -> None:
-    """Raise :class:`StrokesError` naming the first missing or misshapen tensor and what was expected."""
-    missing = sorted(set(expected) - set(found))
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise StrokesError(f"{path} lacks '{missing[0]}' {list(expected[missing[0]])}{more}")
-    for key, shape in expected.items():
-        if found[key] != shape:
-            raise StrokesError(f"{path}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
-
-
 def load_network(
     path: Path,
     config: BagelConfig,
@@ -122,7 +112,7 @@ def load_network(
     """Weights of a safetensors file in a :class:`Bagel`; ``dtype`` None keeps what the file stores."""
     model = Bagel(config, operations, device="meta", dtype=dtype)
     expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    check_shapes(shapes_of(path), expected, path)
+    check_shapes(shapes_of(path), expected, str(path))
     state: dict[str, Tensor] = {}
     with open_safetensors(path) as file:
         for key in expected:

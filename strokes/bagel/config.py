@@ -101,6 +101,17 @@ BAGEL_7B = BagelConfig(
 )
 
 
+def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:
+    """Raise :class:`StrokesError` naming the first missing or misshapen tensor and what was expected."""
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise StrokesError(f"{what} lacks '{missing[0]}' {list(expected[missing[0]])}{more}")
+    for key, shape in expected.items():
+        if found[key] != shape:
+            raise StrokesError(f"{what}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
+
+
 def _rows(shapes: Shapes, key: str) -> tuple[int, ...]:
     try:
         return shapes[key]

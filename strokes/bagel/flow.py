@@ -19,9 +19,11 @@ RENORMS = ("global", "channel", "text_channel")
 
 def timesteps(calls: int, shift: float) -> list[float]:
     """``calls + 1`` times from 1 to 0: ``t = linspace``, then ``t ← s·t / (1 + (s−1)·t)``. The last is where sampling ends."""
-    # Written so that both ends are exact: a first time a hair above 1 would fall outside the guidance interval.
-    line = [1 - i / calls for i in range(calls + 1)]
-    return [shift * t / (shift * t + (1 - t)) for t in line]
+    # float32, as the reference: which side of the guidance interval's edge a time falls on depends on it.
+    t = torch.linspace(1, 0, calls + 1)
+    t = shift * t / (1 + (shift - 1) * t)
+    t[0] = 1.0  # a hair above would fall outside the interval
+    return t.tolist()
 
 
 def guided(t: float, interval: tuple[float, float]) -> bool:

@@ -41,6 +41,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
+def _read_autoencoder(path: Path, bagel: dict[str, Any]) -> Autoencoder | None:
+    return load_autoencoder(path, bagel) if path.exists() else None
+
+
 @dataclass
 class GoldenSet:
     """A folder of golden tensors with its model loaded in float32."""
@@ -79,7 +83,6 @@ class GoldenSet:
         except (KeyError, TypeError, ValueError) as error:
             raise StrokesError(f"{release} misses or misnames a value ({error})") from None
         runner = Runner(load_network(weights, config, dtype=torch.float32, operations=operations), special)
-        ae = model / "ae.safetensors"
         return cls(
             meta=meta,
             inputs=inputs,
@@ -89,7 +92,7 @@ class GoldenSet:
             memo=Memo(runner),
             vae_rule=vae_rule,
             vit_rule=vit_rule,
-            autoencoder=load_autoencoder(ae, bagel) if ae.exists() else None,
+            autoencoder=_read_autoencoder(model / "ae.safetensors", bagel),
         )
 
     @property

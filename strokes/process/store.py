@@ -7,9 +7,7 @@ the document, written last, names the new ones, and saving again after every tur
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +20,7 @@ from safetensors.numpy import load_file
 from safetensors.numpy import save_file as save_tensors
 
 from ..errors import StrokesError
+from ..files import write_whole
 from .painter import Picture
 from .trajectory import FORMAT_VERSION, Cost, Critique, End, Origin, Painting, Plan, Refinement, Trajectory
 
@@ -42,7 +41,7 @@ def save(trajectory: Trajectory, folder: Path | str) -> Path:
         refs = {id(picture): _save_picture(picture, name, folder) for name, picture in trajectory.pictures}
         document = {"version": FORMAT_VERSION, **_encode(trajectory, refs)}
         text = json.dumps(document, indent=2)
-        _write(folder / DOCUMENT, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(folder / DOCUMENT, lambda path: path.write_text(text, encoding="utf-8"))
         used = {Path(name).name for ref in refs.values() for name in (ref["file"], ref.get("latents", ""))}
         for path in (folder / PICTURES).iterdir():
             if _OWN_FILE.fullmatch(path.name) and path.name not in used:
@@ -82,19 +81,13 @@ def _save_picture(picture: Picture, name: str, folder: Path) -> dict[str, Any]:
     stem = f"{PICTURES}/{name}-{picture.digest[:12]}"
     ref = {"file": f"{stem}.png", "pixels": _pixels(picture.image)}
     if not (folder / ref["file"]).exists():
-        _write(folder / ref["file"], lambda path: picture.image.save(path, "PNG"))
+        write_whole(folder / ref["file"], lambda path: picture.image.save(path, "PNG"))
     if (latents := picture.latents) is not None:
         ref |= {"latents": f"{stem}.safetensors", "codec": picture.codec}
         if not (folder / ref["latents"]).exists():
             tensors = {"latents": np.ascontiguousarray(latents)}
-            _write(folder / ref["latents"], lambda path: save_tensors(tensors, path))
+            write_whole(folder / ref["latents"], lambda path: save_tensors(tensors, path))
     return ref
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def _encode(value: Any, refs: dict[int, dict[str, Any]]) -> Any:

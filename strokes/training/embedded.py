@@ -15,6 +15,7 @@ from ..bagel.checkpoint import load_autoencoder, load_tokenizer, special_tokens
 from ..bagel.config import BagelConfig
 from ..bagel.model import Bagel
 from ..errors import StrokesError
+from ..files import write_whole
 from .autoencoder import AutoencoderPreset, train_autoencoder
 from .scene_graph import PromptMix
 from .train import NetworkSize, TrainPreset, train
@@ -119,9 +120,7 @@ def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
     for name, content in folder_configs(model.config, size).items():
         (folder / name).write_text(json.dumps(content, indent=1) + "\n")
     state = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    partial = folder / "ema.safetensors.partial"
-    save_file(state, partial)
-    partial.replace(folder / "ema.safetensors")
+    write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
 
 
 def train_embedded(
@@ -157,8 +156,7 @@ def train_embedded(
         ae = folder / "ae.safetensors"
         if not ae.exists():
             tensors = train_autoencoder(preset.autoencoder, seed, device, note("autoencoder", preset.autoencoder.steps))
-            save_file({k: v.contiguous() for k, v in tensors.items()}, ae.with_suffix(".partial"))
-            ae.with_suffix(".partial").replace(ae)
+            write_whole(ae, lambda path: save_file({k: v.bfloat16() for k, v in tensors.items()}, path))
         tokenizer = load_tokenizer(folder)
         model = train(
             preset.network,

@@ -21,6 +21,7 @@ from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionCon
 from ..bagel.model import Bagel
 from ..bagel.training import Item, LatentItem, PixelItem, TextItem, pack, training_forward
 from ..bagel.vision import patchify
+from ..files import write_whole
 from ..process.dialect import MINIATURE
 from ..process.grammar import write_critique, write_plan
 from .scene_graph import PromptMix, sample_scene, write_prompt
@@ -299,12 +300,8 @@ def _save_state(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "state.safetensors"
-    partial = target.with_suffix(".partial")
-    save_file(
-        {k: v.contiguous() for k, v in _state_tensors(model, average, optimizer).items()}, partial, {"step": str(step)}
-    )
-    partial.replace(target)
+    tensors = {k: v.contiguous() for k, v in _state_tensors(model, average, optimizer).items()}
+    write_whole(folder / "state.safetensors", lambda path: save_file(tensors, path, {"step": str(step)}))
 
 
 def _load_state(folder: Path, model: Bagel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:

@@ -76,7 +76,7 @@ def reshape(tensors):
         ("ema.safetensors", drop("vae2llm.bias"), r"lacks 'vae2llm.bias' \[32\]"),
         ("ema.safetensors", drop("language_model.model.embed_tokens.weight"), "no tensor 'language_model.model.embed"),
         ("ema.safetensors", reshape, r"'vae2llm.weight' has shape \[5, 64\], expected \[32, 64\]"),
-        ("ae.safetensors", drop("decoder.conv_out.bias"), "autoencoder"),
+        ("ae.safetensors", drop("decoder.conv_out.bias"), "lacks 'decoder.conv_out.bias'"),
     ],
 )
 def test_a_missing_or_misshapen_tensor_is_named(folder, file, change, says):
@@ -102,6 +102,13 @@ def test_a_folder_that_is_no_model(tmp_path):
         load(tmp_path)
     with pytest.raises(StrokesError, match="no model at"):
         load(tmp_path / "nothing")
+
+
+def test_every_missing_tensor_of_the_autoencoder_is_named(toy_folder):
+    tensors = load_file(toy_folder / "ae.safetensors")
+    for key in tensors:
+        with pytest.raises(StrokesError, match=f"lacks '{key}'"):
+            Autoencoder.from_state_dict({k: v for k, v in tensors.items() if k != key})
 
 
 def test_original_names_and_back(toy_folder):

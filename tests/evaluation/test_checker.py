@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from strokes.errors import StrokesError
-from strokes.evaluation.checker import MIN_AREA, check, components, nearest_colours, read_picture
+from strokes.evaluation.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture
 from strokes.training.scene_graph import Object, PromptMix, Relation, SceneGraph, read_prompt, sample_scene
 from strokes.training.shapes import GROUND, PALETTE, Shape, render
 from strokes.training.trajectories import damage
@@ -122,14 +122,9 @@ def test_verdicts_say_why(prompt, shapes, reasons):
 
 @pytest.mark.parametrize(("dx", "dy", "ok"), [(30, 28, True), (30, 32, False), (9.5, 3, True), (7, 1, False)])
 def test_a_relation_needs_eight_pixels_and_its_own_axis(dx, dy, ok, monkeypatch):
-    # Shapes 7 to 9 pixels apart overlap, so the reading is given here and only the relation judged.
-    found = read_picture(picture(RED, BLUE))
-    moved = [
-        f if f.colour == "red" else type(f)(f.colour, f.kind, found[0].x + dx, found[0].y + dy, 200, 1) for f in found
-    ]
-    red = next(f for f in moved if f.colour == "red")
-    moved = [f if f is red else type(f)(f.colour, f.kind, red.x + dx, red.y + dy, 200, 1) for f in moved]
-    monkeypatch.setattr("strokes.evaluation.checker.read_picture", lambda image: moved)
+    # Shapes so near each other run together, so the reading is given here and only the relation judged.
+    found = [Found("red", "circle", 20, 20, 250, 1.0), Found("blue", "square", 20 + dx, 20 + dy, 250, 1.0)]
+    monkeypatch.setattr("strokes.evaluation.checker.read_picture", lambda image: found)
     assert check(picture(RED), read_prompt("a red circle left of a blue square")).ok is ok
 
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from strokes import files
 from strokes.errors import StrokesError
-from strokes.process import store
 from strokes.process.painter import Picture
 from strokes.process.store import load, save
 from strokes.process.trajectory import (
@@ -109,7 +109,7 @@ def test_an_interrupted_save_leaves_the_previous_state(saved, two_rounds, same, 
             raise OSError("disk full")
         replaced(source, target)
 
-    monkeypatch.setattr(store.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     try:
         save(changed, saved)
         assert same(load(saved), changed)

@@ -47,7 +47,8 @@ def test_every_kind_is_drawn_and_recognised(category):
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "circle", "a red", "a red circle and", "a pink circle", "two red circle", "a red circles", "a red circle near a blue cross",
+    ["", "circle", "a red", "a red circle and",
+     "a pink circle", "two red circle", "a red circles", "a red circle near a red cross",
      "the red circle", "six red circles", "two red circles left of a blue square", "five red circles and a blue square"],
 )  # fmt: skip
 def test_other_prompts_are_refused_with_a_reason(prompt):
