@@ -59,11 +59,13 @@ def _escaped(text: str) -> str:
 
 
 def _painter(model: Path) -> Any:
+    import torch
+
     from .bagel.checkpoint import load
     from .bagel.painter import BagelPainter
 
     with console.status(f"loading {model.name}"):
-        return BagelPainter(load(model))
+        return BagelPainter(load(model, "cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def parse_size(text: str) -> tuple[int, int]:
