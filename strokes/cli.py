@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 
@@ -36,20 +37,30 @@ ModelOption = Annotated[
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.")]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.", min=0)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 def main() -> None:
     """Entry point: bad input ends in one line and status 2, Ctrl-C in 130."""
     try:
-        app()
+        status = app(standalone_mode=False)
     except StrokesError as error:
-        console.print(f"[bold red]error:[/bold red] {_escaped(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, Cancelled):
+        status = _fail(str(error))
+    except OSError as error:
+        status = _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except (KeyboardInterrupt, Cancelled, click.exceptions.Abort):
         console.print("stopped")
-        sys.exit(130)
+        status = 130
+    except click.exceptions.ClickException as error:
+        error.show()
+        status = error.exit_code
+    sys.exit(status or 0)
+
+
+def _fail(reason: str) -> int:
+    console.print(f"[bold red]error:[/bold red] {_escaped(reason)}", highlight=False, soft_wrap=True)
+    return 2
 
 
 def _escaped(text: str) -> str:
@@ -58,14 +69,26 @@ def _escaped(text: str) -> str:
     return escape(" ".join(text.split()))
 
 
-def _painter(model: Path) -> Any:
+def _painter(model: Path, steps: int | None = None) -> Any:
+    """The model behind a painter, on a GPU where there is one; ``steps`` replaces what its profile says."""
+    from dataclasses import replace
+
     import torch
 
     from .bagel.checkpoint import load
     from .bagel.painter import BagelPainter
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):
-        return BagelPainter(load(model, "cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            checkpoint = load(model, device)
+        except torch.OutOfMemoryError:
+            raise StrokesError(f"{model} does not fit the GPU's memory: free some, or hide the GPU") from None
+    if steps is not None:
+        profile = checkpoint.profile
+        first, edit = (replace(settings, steps=steps) for settings in (profile.first, profile.edit))
+        checkpoint.profile = replace(profile, first=first, edit=edit)
+    return BagelPainter(checkpoint)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -119,8 +142,6 @@ def paint(
     The output folder holds the picture of every turn, the contact sheet sheet.png, the page index.html and
     trajectory.json, which `strokes show` and the nodes open again.
     """
-    from dataclasses import replace
-
     from .process import loop, stages
 
     canvas = parse_size(size) if size else None
@@ -133,16 +154,13 @@ def paint(
         from .bagel.painter import open_image
 
         start = open_image(str(image))
-    painter = _painter(model)
-    profile = painter.profile
+    painter = _painter(model, steps)
     trajectory = stages.begin(painter, prompt, canvas, start)
     folder = _new_folder(out, prompt)
 
     from .process.store import save
     from .terminal import PaintScreen
 
-    first, edit = (replace(s, steps=steps) if steps else s for s in (profile.first, profile.edit))
-    painter.checkpoint.profile = replace(profile, first=first, edit=edit)
     path = save(trajectory, folder)
     latest = trajectory
 
@@ -153,8 +171,9 @@ def paint(
 
     try:
         with PaintScreen(console, keep).showing() as screen:
-            loop.run(painter, trajectory, rounds or profile.rounds, seed=seed, events=screen.events)
+            loop.run(painter, trajectory, rounds or painter.profile.rounds, seed=seed, events=screen.events)
     except (KeyboardInterrupt, Cancelled):
+        save(latest, folder)
         _write_views(latest, folder)
         console.print(f"stopped; everything finished so far is in {folder}")
         raise typer.Exit(130) from None
@@ -230,7 +249,7 @@ def train_embedded_command(
         "out/embedded"
     ),
     preset: Annotated[str, typer.Option(help="cpu, gpu or toy.")] = "cpu",
-    steps: Annotated[int | None, typer.Option(help="Another length of the network's training.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Another length of the network's training.", min=1)] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     seed: SeedOption = 0,
 ) -> None:
@@ -242,8 +261,10 @@ def train_embedded_command(
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise StrokesError("--device cuda: this torch sees no CUDA device; use --device cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise StrokesError(f"--device {device}: {str(error).splitlines()[0]}") from None
     chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
     with bars(console) as progress:
         tasks: dict[str, Any] = {}
@@ -282,11 +303,14 @@ def evaluate_shapes(
     if make is not None:
         if prompts.exists():
             raise StrokesError(f"{prompts} exists already: --make-prompts does not overwrite it")
-        prompts.write_text("\n".join(shapes.write_prompts(make, seed)) + "\n", encoding="utf-8")
+        text = "\n".join(shapes.write_prompts(make, seed)) + "\n"
+        write_whole(prompts, lambda path: path.write_text(text, encoding="utf-8"))
     try:
         lines = prompts.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StrokesError(f"cannot read {prompts} ({error})") from None
+    if examples is not None and not examples.parent.is_dir():
+        raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     painter = _painter(model)
     with bars(console) as progress:
         task = progress.add_task("prompts", total=None, note="")
@@ -295,6 +319,6 @@ def evaluate_shapes(
             progress.update(task, completed=done, total=total, note=prompt)
 
         report = shapes.evaluate(painter, lines, tuple(arms.split(",")), rounds=rounds, seed=seed, progress=advance)
-    if examples is not None:
-        shapes.save_examples(report, examples)
     print(json.dumps(report.to_json(), indent=1) if as_json else report.table())
+    if examples is not None:
+        write_whole(examples, lambda path: shapes.save_examples(report, path))

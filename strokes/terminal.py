@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 from PIL import Image
@@ -69,7 +70,7 @@ class PaintScreen:
             self.live.start()
         self.live.update(Text.assemble((f"{STAGES[self.stage]:8}", "bold"), readable(self.stage, text)))
 
-    def _step(self, done: int, total: int, preview: Image.Image | None) -> None:
+    def _step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
         if self.progress is None:
             self.progress = bars(self.console)
             self.progress.add_task(f"[bold]{STAGES[self.stage]:8}[/bold]", total=total, note="")

@@ -31,6 +31,8 @@ def autoencoder_kwargs(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     levels = count(r"encoder\.down\.(\d+)\.")
     widths = tuple(rows(f"encoder.down.{level}.block.0.conv1.weight") for level in range(levels))
+    if any(width % 32 for width in widths):
+        raise StrokesError(f"the autoencoder's widths are {list(widths)}; multiples of 32 were expected")
     return {
         "in_channels": rows("decoder.conv_out.weight"),
         "out_channels": rows("decoder.conv_out.weight"),

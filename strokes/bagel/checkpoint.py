@@ -19,7 +19,6 @@ from ..errors import StrokesError
 from ..process.painter import PaintSettings, Profile, TextSettings
 from .autoencoder import SCALE, SHIFT, Autoencoder
 from .config import (
-    RELEASED_VAE_RULE,
     RELEASED_VIT_RULE,
     BagelConfig,
     ResizeRule,
@@ -37,28 +36,30 @@ SMALL = 500_000_000
 
 @dataclass
 class Checkpoint:
-    """Everything a folder holds, loaded. ``fingerprint`` names the weights and ``codec`` the autoencoder."""
+    """Everything a folder holds, loaded. ``codec`` names the autoencoder."""
 
     model: Bagel
     tokenizer: Any
     special: SpecialTokens
-    autoencoder: Autoencoder | None
+    autoencoder: Autoencoder
     profile: Profile
-    vae_rule: ResizeRule
     vit_rule: ResizeRule
-    fingerprint: str
     codec: str
 
 
-def _json(path: Path, required: bool = True) -> dict[str, Any]:
-    if not path.exists() and not required:
+def read_json(path: Path, required: bool = True) -> dict[str, Any]:
+    """The object in a JSON file; {} where it is missing and not required."""
+    if not required and not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StrokesError(f"{path.parent} holds no {path.name}: a BAGEL model folder needs it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
+    except ValueError as error:
         raise StrokesError(f"{path} is not valid JSON ({error}); download it again") from None
+    if not isinstance(found, dict):
+        raise StrokesError(f"{path} holds no JSON object; download it again")
+    return found
 
 
 def find_weights(path: Path) -> Path:
@@ -188,25 +189,34 @@ def load(
     """
     weights = find_weights(Path(path))
     folder = weights.parent
-    llm, vit = _json(folder / "llm_config.json"), _json(folder / "vit_config.json", required=False)
-    bagel = _json(folder / "config.json", required=False)
     shapes = shapes_of(weights)
+    llm = read_json(folder / "llm_config.json")
+    vit = read_json(folder / "vit_config.json", required=any(key.startswith("vit_model.") for key in shapes))
+    bagel = read_json(folder / "config.json", required=False)
     config = infer_config(shapes, llm, vit, bagel)
-    if dtype is None and sum(torch.Size(s).numel() for s in shapes.values()) < SMALL:
-        dtype = torch.float32
-    own = bagel.get("strokes", {})
     tokenizer = load_tokenizer(folder)
+    special = special_tokens(tokenizer)
+    if tokenizer.get_vocab_size() > config.language.vocab_size:
+        raise StrokesError(
+            f"{folder}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the weights only "
+            f"{config.language.vocab_size}: they do not belong together"
+        )
     ae = folder / "ae.safetensors"
     if not ae.exists():
         raise StrokesError(f"{folder} holds no ae.safetensors: take the autoencoder of any FLUX.1 or BAGEL download")
+    autoencoder = load_autoencoder(ae, bagel, device)
+    channels = autoencoder.module.config.latent_channels
+    if channels != config.latent_channels:
+        raise StrokesError(f"{ae} has {channels} latent channels, the network {config.latent_channels}")
+    if dtype is None and sum(torch.Size(s).numel() for s in shapes.values()) < SMALL:
+        dtype = torch.float32
+    own = bagel.get("strokes", {})
     return Checkpoint(
         model=load_network(weights, config, device, dtype, operations),
         tokenizer=tokenizer,
-        special=special_tokens(tokenizer),
-        autoencoder=load_autoencoder(ae, bagel, device),
+        special=special,
+        autoencoder=autoencoder,
         profile=read_profile(own.get("name", folder.name), config, own),
-        vae_rule=ResizeRule(**own["vae_transform"]) if "vae_transform" in own else RELEASED_VAE_RULE,
         vit_rule=ResizeRule(**own["vit_transform"]) if "vit_transform" in own else RELEASED_VIT_RULE,
-        fingerprint=fingerprint(weights),
         codec=fingerprint(ae),
     )

@@ -112,11 +112,12 @@ def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:
             raise StrokesError(f"{what}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
 
 
-def _rows(shapes: Shapes, key: str) -> tuple[int, ...]:
-    try:
-        return shapes[key]
-    except KeyError:
-        raise StrokesError(f"the weights hold no tensor '{key}': is this a BAGEL checkpoint?") from None
+def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:
+    if key not in shapes:
+        raise StrokesError(f"the weights hold no tensor '{key}': is this a BAGEL checkpoint?")
+    if len(shapes[key]) != rank:
+        raise StrokesError(f"'{key}' has shape {list(shapes[key])}; {rank} dimensions were expected")
+    return shapes[key]
 
 
 def _count_layers(shapes: Shapes, pattern: str) -> int:
@@ -139,15 +140,15 @@ def infer_config(
     A fine-tune may have more embedding rows than its configuration says, and the published ``max_latent_size`` can
     be outdated: tensors win. A checkpoint without ViT tensors gives ``vision=None``.
     """
-    vocab, hidden = _rows(shapes, "language_model.model.embed_tokens.weight")
-    head_dim = _rows(shapes, "language_model.model.layers.0.self_attn.q_norm.weight")[0]
-    q_rows = _rows(shapes, "language_model.model.layers.0.self_attn.q_proj.weight")[0]
-    k_rows = _rows(shapes, "language_model.model.layers.0.self_attn.k_proj.weight")[0]
+    vocab, hidden = _shape(shapes, "language_model.model.embed_tokens.weight")
+    head_dim = _shape(shapes, "language_model.model.layers.0.self_attn.q_norm.weight", 1)[0]
+    q_rows = _shape(shapes, "language_model.model.layers.0.self_attn.q_proj.weight")[0]
+    k_rows = _shape(shapes, "language_model.model.layers.0.self_attn.k_proj.weight")[0]
     rope = llm.get("rope_theta") or (llm.get("rope_parameters") or {}).get("rope_theta") or 1e6
     language = LanguageConfig(
         vocab_size=vocab,
         hidden_size=hidden,
-        intermediate_size=_rows(shapes, "language_model.model.layers.0.mlp.gate_proj.weight")[0],
+        intermediate_size=_shape(shapes, "language_model.model.layers.0.mlp.gate_proj.weight")[0],
         num_hidden_layers=_count_layers(shapes, r"language_model\.model\.layers\.(\d+)\."),
         num_attention_heads=q_rows // head_dim,
         num_key_value_heads=k_rows // head_dim,
@@ -160,8 +161,8 @@ def infer_config(
         language=language,
         vision=_infer_vision(shapes, vit),
         latent_patch_size=patch,
-        latent_channels=_rows(shapes, "vae2llm.weight")[1] // patch**2,
-        max_latent_size=_square(_rows(shapes, "latent_pos_embed.pos_embed")[0], "latent_pos_embed.pos_embed"),
+        latent_channels=_shape(shapes, "vae2llm.weight")[1] // patch**2,
+        max_latent_size=_square(_shape(shapes, "latent_pos_embed.pos_embed")[0], "latent_pos_embed.pos_embed"),
         vae_downsample=int((bagel.get("vae_config") or {}).get("downsample", 8)),
     )
 
@@ -171,16 +172,16 @@ def _infer_vision(shapes: Shapes, vit: Mapping[str, Any]) -> VisionConfig | None
     embedding = prefix + "embeddings.patch_embedding.weight"
     if embedding not in shapes:
         return None
-    hidden, patch_numbers = shapes[embedding]
+    hidden, patch_numbers = _shape(shapes, embedding)
     channels = int(vit.get("num_channels", 3))
     table = prefix + "embeddings.position_embedding.weight"
     return VisionConfig(
         hidden_size=hidden,
-        intermediate_size=_rows(shapes, prefix + "encoder.layers.0.mlp.fc1.weight")[0],
+        intermediate_size=_shape(shapes, prefix + "encoder.layers.0.mlp.fc1.weight")[0],
         num_hidden_layers=_count_layers(shapes, r"vit_model\.vision_model\.encoder\.layers\.(\d+)\."),
         num_attention_heads=int(vit.get("num_attention_heads", 16)),
         patch_size=isqrt(patch_numbers // channels),
-        patches_per_side=_square(_rows(shapes, table)[0], table),
+        patches_per_side=_square(_shape(shapes, table)[0], table),
         num_channels=channels,
         layer_norm_eps=float(vit.get("layer_norm_eps", 1e-6)),
     )

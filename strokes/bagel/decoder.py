@@ -37,6 +37,11 @@ Rows = tuple[Tensor, Tensor]
 SUFFIXES = ("", "_moe_gen")
 
 
+def _of(module: nn.Module, rows: Tensor) -> Tensor:
+    """``module(rows)``, and no call where an expert has no rows: its weights may have to be streamed in first."""
+    return module(rows) if rows.shape[1] else rows
+
+
 class MLP(nn.Module):
     """SwiGLU."""
 
@@ -72,13 +77,11 @@ class SelfAttention(nn.Module):
         return out if name == "v" else self.get_submodule(f"{name}_norm{suffix}")(out)
 
     def forward(self, x: Rows, rope: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Rows:
-        q, k, v = (
-            torch.cat([self._heads(rows, name, suffix) for rows, suffix in zip(x, SUFFIXES, strict=True)], dim=1)
-            for name in "qkv"
-        )
+        present = [(rows, suffix) for rows, suffix in zip(x, SUFFIXES, strict=True) if rows.shape[1]]
+        q, k, v = (torch.cat([self._heads(rows, name, suffix) for rows, suffix in present], dim=1) for name in "qkv")
         out = attend(layer, rotate(q, *rope), rotate(k, *rope), v).flatten(2)
         text, gen = out.split((x[0].shape[1], x[1].shape[1]), dim=1)
-        return self.get_submodule("o_proj")(text), self.get_submodule("o_proj_moe_gen")(gen)
+        return _of(self.get_submodule("o_proj"), text), _of(self.get_submodule("o_proj_moe_gen"), gen)
 
 
 class Layer(nn.Module):
@@ -96,12 +99,12 @@ class Layer(nn.Module):
     def forward(self, x: Rows, rope: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Rows:
         text, gen = x
         a_text, a_gen = self.self_attn(
-            (self.input_layernorm(text), self.input_layernorm_moe_gen(gen)), rope, layer, attend
+            (_of(self.input_layernorm, text), _of(self.input_layernorm_moe_gen, gen)), rope, layer, attend
         )
         text, gen = text + a_text, gen + a_gen
         return (
-            text + self.mlp(self.post_attention_layernorm(text)),
-            gen + self.mlp_moe_gen(self.post_attention_layernorm_moe_gen(gen)),
+            text + _of(self.mlp, _of(self.post_attention_layernorm, text)),
+            gen + _of(self.mlp_moe_gen, _of(self.post_attention_layernorm_moe_gen, gen)),
         )
 
 

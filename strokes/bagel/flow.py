@@ -27,8 +27,9 @@ def timesteps(calls: int, shift: float) -> list[float]:
 
 
 def guided(t: float, interval: tuple[float, float]) -> bool:
-    """Whether guidance is on at time ``t``: ``lo < t ≤ hi``."""
-    return interval[0] < t <= interval[1]
+    """Whether guidance is on at time ``t``: ``lo < t ≤ hi``, in float32 as the reference compares."""
+    lo, hi = torch.tensor(interval, dtype=torch.float32).tolist()
+    return lo < t <= hi
 
 
 def _renormed(u: Tensor, v: Tensor, per_token: bool, floor: float) -> Tensor:

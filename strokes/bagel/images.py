@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..process.painter import to_rgb
 from .config import ResizeRule
 
 
@@ -26,16 +27,6 @@ def resized(size: tuple[int, int], rule: ResizeRule) -> tuple[int, int]:
     if max(out) > rule.max:
         out = scaled(out, rule.max / max(out))
     return out
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Transparency is pasted on white, everything else converted."""
-    if image.mode == "RGBA" or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.split()[3])
-        return white
-    return image.convert("RGB")
 
 
 def resize(image: Image.Image, rule: ResizeRule) -> Image.Image:

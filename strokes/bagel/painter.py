@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import OnStep, OnText, Painted, PaintSettings, Picture, Profile, TextSettings, Written
+from ..process.painter import OnStep, OnText, Painted, PaintSettings, Picture, Profile, TextSettings, Written, to_rgb
 from . import flow
 from .checkpoint import Checkpoint
 from .context import Prefix, Runner, Segment
@@ -22,7 +22,8 @@ from .vision import unpatchify
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.
 BATCH_ROWS = 4096
-PREVIEWS = 4
+# Encoded pictures kept: every stage of a round reads the same one.
+ENCODED = 8
 
 
 class BagelPainter:
@@ -32,6 +33,7 @@ class BagelPainter:
         self.checkpoint = checkpoint
         self.runner = Runner(checkpoint.model, checkpoint.special)
         self.memo = Memo(self.runner, memo_bytes)
+        self._encoded: dict[str, Tensor] = {}
 
     @property
     def profile(self) -> Profile:
@@ -55,6 +57,8 @@ class BagelPainter:
         return state.append(Segment("pixels", to_tensor(resize(picture.image, self.checkpoint.vit_rule))))
 
     def check_text(self, text: str) -> None:
+        if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+            raise StrokesError("the text is not valid UTF-8: type it again")
         tokenizer = self.checkpoint.tokenizer
         unknown = tokenizer.token_to_id("<unk>")
         encoded = tokenizer.encode(text, add_special_tokens=False)
@@ -74,9 +78,11 @@ class BagelPainter:
     def _latents(self, picture: Picture) -> Tensor:
         if picture.latents is not None and picture.codec == self.checkpoint.codec:
             return torch.from_numpy(picture.latents)
-        if self.checkpoint.autoencoder is None:
-            raise StrokesError(f"{self.profile.name} has no autoencoder and cannot take a picture")
-        return self.checkpoint.autoencoder.encode(to_tensor(picture.image)[None])[0].cpu()
+        if picture.digest not in self._encoded:
+            while len(self._encoded) >= ENCODED:
+                self._encoded.pop(next(iter(self._encoded)))
+            self._encoded[picture.digest] = self.checkpoint.autoencoder.encode(to_tensor(picture.image)[None])[0].cpu()
+        return self._encoded[picture.digest]
 
     # Writing
 
@@ -100,7 +106,7 @@ class BagelPainter:
             seed=seed,
             on_token=report,
         )
-        self.memo.counts.decoded += len(ids) + 1
+        self.memo.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
         return Written(self._decode(ids), len(ids) - len(forced), ended)
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -126,12 +132,10 @@ class BagelPainter:
         ).to(self.runner.device)
         prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
         sampler = BranchSampler(self.runner, self.memo, prefixes, grid, settings.extrapolate)
-        every = max(settings.steps // PREVIEWS, 1)
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
             if on_step is not None:
-                preview = self._to_picture(x - t * v, grid).image if done % every == 0 and done < total else None
-                on_step(done, total, preview)
+                on_step(done, total, lambda: self._to_picture(x - t * v, grid).image)
 
         tokens = flow.sample(
             sampler,
@@ -149,8 +153,6 @@ class BagelPainter:
 
     def _to_picture(self, tokens: Tensor, grid: tuple[int, int]) -> Picture:
         checkpoint = self.checkpoint
-        if checkpoint.autoencoder is None:
-            raise StrokesError(f"{self.profile.name} has no autoencoder and cannot paint")
         latents = unpatchify(tokens[None], grid, checkpoint.model.config.latent_patch_size)
         image = to_image(checkpoint.autoencoder.decode(latents)[0])
         return Picture(image, latents[0].float().cpu().numpy().astype(np.float32), checkpoint.codec)
@@ -195,13 +197,11 @@ class BranchSampler:
 
 def open_image(path: str) -> Image.Image:
     """A picture file, fully read. Raises :class:`StrokesError` where it is none or truncated."""
-    from .images import to_rgb
-
     try:
         with Image.open(path) as image:
             image.load()
             return to_rgb(image)
     except FileNotFoundError:
         raise StrokesError(f"no picture at {path}") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise StrokesError(f"{path} is not a picture that can be read ({error})") from None

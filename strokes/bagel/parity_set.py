@@ -5,7 +5,6 @@ Source of the format: the README beside the sets (``tests/golden``).
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,24 +15,12 @@ from torch import Tensor, nn
 
 from ..errors import StrokesError
 from .autoencoder import Autoencoder
-from .checkpoint import find_weights, load_autoencoder, load_network, open_safetensors, shapes_of
+from .checkpoint import find_weights, load_autoencoder, load_network, open_safetensors, read_json, shapes_of
 from .config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from .context import Runner, Segment
 from .images import resize
 from .memo import Memo
 from .model import Bagel
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise StrokesError(f"no file {path}: a set of golden tensors needs it") from None
-    except ValueError as error:
-        raise StrokesError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(found, dict):
-        raise StrokesError(f"{path} holds no JSON object")
-    return found
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

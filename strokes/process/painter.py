@@ -19,8 +19,9 @@ State = TypeVar("State")
 
 # Called while text is written: (text so far, tokens so far). May raise Cancelled.
 OnText = Callable[[str, int], None]
-# Called after each model call while a picture is painted: (calls done, calls in all, preview or None). May raise Cancelled.
-OnStep = Callable[[int, int, Image.Image | None], None]
+# Called after each model call while a picture is painted: (calls done, calls in all, preview), where calling the preview
+# decodes the picture as the model sees it coming. May raise Cancelled.
+OnStep = Callable[[int, int, Callable[[], Image.Image]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,16 @@ class Picture:
         if self.latents is not None:
             h.update(np.ascontiguousarray(self.latents).tobytes())
         return h.hexdigest()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Transparency is pasted on white, everything else converted, as the reference does."""
+    if image.mode in ("RGBA", "LA", "PA") or image.info.get("transparency") is not None:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.split()[3])
+        return white
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,7 @@ class Painter(Protocol[State]):
         ...
 
     def read_text(self, state: State, text: str) -> State:
-        """Append one text segment. Raises StrokesError where the text cannot be said to this model."""
+        """Append one text segment; :meth:`check_text` tells beforehand whether it can be said to this model."""
         ...
 
     def read_picture(self, state: State, picture: Picture, look_only: bool = False) -> State:
@@ -148,5 +159,5 @@ class Painter(Protocol[State]):
         ...
 
     def check_text(self, text: str) -> None:
-        """Raise StrokesError where :meth:`read_text` would."""
+        """Raise StrokesError for a person's text with words this model cannot know, or too long for it."""
         ...

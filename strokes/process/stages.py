@@ -88,11 +88,13 @@ def plan(
     origin = Origin(author, seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))
-    if description:
-        text = dialect.write_plan(parsed.instruction, description)
-        painter.check_text(text)
-        return trajectory.with_plan(Plan(parsed.instruction, description.strip(), text, origin=origin))
     problem = "the model wrote no plan" if parsed.ends else parsed.problem
+    if description:
+        # Where the model said nothing that can be read, the description alone says what to paint.
+        said = parsed.instruction or description.strip()
+        text = dialect.write_plan(said, description)
+        painter.check_text(text)
+        return trajectory.with_plan(Plan(said, description.strip(), text, problem, origin))
     return trajectory.with_plan(Plan(parsed.instruction, parsed.description, written.text, problem, origin))
 
 

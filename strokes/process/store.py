@@ -21,7 +21,7 @@ from safetensors.numpy import save_file as save_tensors
 
 from ..errors import StrokesError
 from ..files import write_whole
-from .painter import Picture
+from .painter import Picture, to_rgb
 from .trajectory import FORMAT_VERSION, Cost, Critique, End, Origin, Painting, Plan, Refinement, Trajectory
 
 DOCUMENT, PICTURES = "trajectory.json", "pictures"
@@ -151,7 +151,7 @@ class _Reader:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StrokesError(f"{path}: the picture is missing or damaged; restore it from a backup") from error
         if "latents" not in ref or _pixels(image) != ref["pixels"]:
-            return Picture(image)
+            return Picture(to_rgb(image))
         path = self.inside(ref["latents"])
         try:
             latents = load_file(path)["latents"]

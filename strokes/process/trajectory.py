@@ -12,7 +12,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..errors import StrokesError
-from .painter import Picture, Profile
+from .painter import Picture, Profile, to_rgb
 
 FORMAT_VERSION = 1
 
@@ -241,7 +241,7 @@ class Trajectory:
 
 def picture_from(image: Image.Image, size: tuple[int, int]) -> Picture:
     """An image from outside the model as a picture of ``size``: RGB, resampled (Lanczos) where it differs."""
-    image = image.convert("RGB")
+    image = to_rgb(image)
     return Picture(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
 
 

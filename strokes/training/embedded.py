@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from ..bagel.checkpoint import load_autoencoder, load_tokenizer, special_tokens
+from ..bagel.checkpoint import load_autoencoder, load_tokenizer, read_json, special_tokens
 from ..bagel.config import BagelConfig
 from ..bagel.model import Bagel
 from ..errors import StrokesError
@@ -108,7 +109,6 @@ def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str
             "first": PAINT,
             "edit": PAINT,
             "text": {"temperature": 0.0, "max_tokens": 64},
-            "vae_transform": {"max": size.canvas, "min": size.canvas, "stride": config.token_pixels},
             "vit_transform": {"max": size.canvas, "min": size.canvas, "stride": vision.patch_size},
         },
     }
@@ -118,7 +118,8 @@ def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str
 def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
     """Weights in bfloat16 and configurations beside the tokenizer and autoencoder that are already there."""
     for name, content in folder_configs(model.config, size).items():
-        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+        text = json.dumps(content, indent=1) + "\n"
+        write_whole(folder / name, partial(Path.write_text, data=text))
     state = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
     write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
 
@@ -130,7 +131,10 @@ def train_embedded(
     device: torch.device,
     report: Callable[[str, int, int, dict[str, float]], None],
 ) -> Path:
-    """Run both trainings into ``folder`` and return it; run again, it goes on where it was.
+    """Run both trainings into ``folder`` and return it.
+
+    Run again after a cut, it goes on: the autoencoder's training, minutes long, from its start, the network's from the
+    last saved step.
 
     ``report(part, step, steps, losses)`` is called every step; losses also go to ``log.jsonl``.
     """
@@ -138,10 +142,10 @@ def train_embedded(
     settings = {"seed": seed, **asdict(preset)}
     recorded = folder / "preset.json"
     wanted = json.loads(json.dumps(settings))
-    if recorded.exists() and json.loads(recorded.read_text()) != wanted:
+    if recorded.exists() and read_json(recorded) != wanted:
         raise StrokesError(f"{folder} holds a run with other settings ({recorded.name}): choose another --out")
-    recorded.write_text(json.dumps(settings, indent=1) + "\n")
-    write_tokenizer(folder / "tokenizer.json")
+    write_whole(recorded, lambda path: path.write_text(json.dumps(settings, indent=1) + "\n"))
+    write_whole(folder / "tokenizer.json", write_tokenizer)
     with (folder / "log.jsonl").open("a") as log:
 
         def note(part: str, steps: int) -> Callable[[int, dict[str, float]], None]:

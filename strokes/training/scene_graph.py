@@ -259,7 +259,10 @@ def _distinct(rng: np.random.Generator, n: int) -> list[Object]:
 
 
 def reserved(graph: SceneGraph) -> bool:
-    """Whether a prompt is kept for evaluation: a tenth of all but the forty single shapes, by a hash of its short form."""
+    """Whether a prompt is kept for evaluation: a tenth of all but the forty single shapes, by a hash of its short form.
+
+    It is the wording that is kept: the same scene in another order of words may be trained on.
+    """
     if graph.category == "single":
         return False
     return int(hashlib.sha256(write_prompt(graph).encode()).hexdigest()[:8], 16) % 10 == 0

@@ -216,7 +216,7 @@ def train(
     device: torch.device,
     report: Callable[[int, dict[str, float]], None],
     resume: Path | None = None,
-    save_every: int = 500,
+    save_every: int = 200,
 ) -> Bagel:
     """Train the network and return it with its averaged weights.
 
@@ -316,5 +316,7 @@ def _load_state(folder: Path, model: Bagel, average: dict[str, Tensor], optimize
             average[name].copy_(file.get_tensor(f"average.{name}"))
             if parameter.requires_grad:
                 keys = ("step", "exp_avg", "exp_avg_sq")
-                optimizer.state[parameter] = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in keys}
+                state = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in keys}
+                moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[parameter] = {**state, **moments}
         return int(file.metadata()["step"])

@@ -36,7 +36,8 @@ def test_sizes_come_from_the_tensors(toy_checkpoint):
 
 
 def test_a_single_file_finds_its_companions(toy_folder):
-    assert load(toy_folder / "ema.safetensors").fingerprint == load(toy_folder).fingerprint
+    single, whole = (load(path).model.state_dict() for path in (toy_folder / "ema.safetensors", toy_folder))
+    assert all(torch.equal(single[key], whole[key]) for key in whole)
 
 
 def test_more_embedding_rows_than_configured_are_fine(folder):
@@ -66,6 +67,15 @@ def drop(key):
     return lambda tensors: tensors.pop(key)
 
 
+def flatten(tensors):
+    key = "language_model.model.embed_tokens.weight"
+    tensors[key] = tensors[key].flatten()
+
+
+def narrow(tensors):
+    tensors["encoder.down.0.block.0.conv1.weight"] = tensors["encoder.down.0.block.0.conv1.weight"][:5].contiguous()
+
+
 def reshape(tensors):
     tensors["vae2llm.weight"] = tensors["vae2llm.weight"][:5].contiguous()
 
@@ -76,6 +86,8 @@ def reshape(tensors):
         ("ema.safetensors", drop("vae2llm.bias"), r"lacks 'vae2llm.bias' \[32\]"),
         ("ema.safetensors", drop("language_model.model.embed_tokens.weight"), "no tensor 'language_model.model.embed"),
         ("ema.safetensors", reshape, r"'vae2llm.weight' has shape \[5, 64\], expected \[32, 64\]"),
+        ("ema.safetensors", flatten, "embed_tokens.weight' has shape .*; 2 dimensions were expected"),
+        ("ae.safetensors", narrow, "multiples of 32"),
         ("ae.safetensors", drop("decoder.conv_out.bias"), "lacks 'decoder.conv_out.bias'"),
     ],
 )
@@ -85,7 +97,9 @@ def test_a_missing_or_misshapen_tensor_is_named(folder, file, change, says):
         load(folder)
 
 
-@pytest.mark.parametrize("name", ["llm_config.json", "ema.safetensors", "ae.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["llm_config.json", "vit_config.json", "ema.safetensors", "ae.safetensors", "tokenizer.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_missing_or_truncated_file_is_named(folder, name, damage):
     path = folder / name
@@ -133,6 +147,11 @@ def test_words_it_cannot_know_and_too_long_texts(toy_painter):
         toy_painter.check_text("a red elephant")
     with pytest.raises(StrokesError, match="65 tokens long.* at most 64"):
         toy_painter.check_text("a " * 65)
+
+
+def test_bytes_that_are_no_text(toy_painter):
+    with pytest.raises(StrokesError, match="not valid UTF-8"):
+        toy_painter.check_text("a red \udcff circle")
 
 
 def test_typed_control_tokens_stay_plain_text(toy_painter):

@@ -44,7 +44,7 @@ class FakePainter:
     def paint_picture(self, state, text_free, image_free, size, settings: PaintSettings, seed, on_step=None):
         self.paints.append((state, text_free, image_free, settings, seed))
         if on_step:
-            on_step(1, 1, None)
+            on_step(1, 1, lambda: Image.new("RGB", size))
         digest = sha256(repr((state, text_free, image_free, size, settings, seed)).encode()).digest()
         latents = np.frombuffer(digest, np.uint8).astype(np.float32).reshape(2, 4, 4)
         return Painted(Picture(Image.new("RGB", size, tuple(digest[:3])), latents, "fake"), settings.steps)

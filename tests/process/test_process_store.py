@@ -118,9 +118,10 @@ def test_an_interrupted_save_leaves_the_previous_state(saved, two_rounds, same, 
         assert same(load(saved), two_rounds)
 
 
-def test_a_picture_repainted_by_hand_loses_its_latents(saved):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_picture_repainted_by_hand_loses_its_latents(saved, mode):
     path = next((saved / "pictures").glob("round2-sketch*.png"))
-    Image.new("RGB", (64, 48), "red").save(path)
+    Image.new("RGB", (64, 48), "red").convert(mode).save(path)
     picture = load(saved).picture
     assert picture.latents is None and picture.image.getpixel((0, 0)) == (255, 0, 0)
 
