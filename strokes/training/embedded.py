@@ -57,7 +57,7 @@ PAINT = {
     "image_guidance": 1.0,
     "interval": [0.0, 1.0],
     "renorm": "global",
-    "shift": 1.0,
+    "shift": 3.0,
 }
 
 
