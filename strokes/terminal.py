@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .process.grammar import parse_critique, parse_plan
+from .process.grammar import readable
 from .process.loop import Events
 from .process.trajectory import Trajectory
 
@@ -96,12 +96,3 @@ class PaintScreen:
 
     def _line(self, stage: str, text: str) -> None:
         self.console.print(f"[bold]{STAGES.get(stage, ''):8}[/bold]{escape(text)}", highlight=False)
-
-
-def readable(stage: str, text: str) -> str:
-    """Text in the making, without tags."""
-    if stage == "plan":
-        plan = parse_plan(text)
-        return " → ".join(part for part in (plan.instruction, plan.description) if part)
-    critique = parse_critique(text)
-    return " → ".join(part for part in (critique.explanation, critique.correction) if part)

@@ -111,8 +111,10 @@ def load_network(
     operations: Any = nn,
 ) -> Bagel:
     """Weights of a safetensors file in a :class:`Bagel`; ``dtype`` None keeps what the file stores."""
+    # Keys and shapes are read off torch's own layers: others may make their weights only when they are loaded.
+    plain = Bagel(config, device="meta")
+    expected = {key: tuple(tensor.shape) for key, tensor in plain.state_dict().items()}
     model = Bagel(config, operations, device="meta", dtype=dtype)
-    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     check_shapes(shapes_of(path), expected, str(path))
     state: dict[str, Tensor] = {}
     with open_safetensors(path) as file:

@@ -135,12 +135,13 @@ def attend_to(past: Sequence[Sequence[Block]], causal: bool = False, recorder: R
 class Runner:
     """A model with its marker ids: prefills segments and predicts velocities behind prefixes."""
 
-    def __init__(self, model: Bagel, special: SpecialTokens):
-        self.model, self.special = model, special
+    def __init__(self, model: Bagel, special: SpecialTokens, device: torch.device | None = None):
+        """``device`` is where rows are computed; None: where the weights are. They differ where weights are streamed."""
+        self.model, self.special, self._device = model, special, device
 
     @property
     def device(self) -> torch.device:
-        return self.model.language_model.model.norm.weight.device
+        return self._device or self.model.language_model.model.norm.weight.device
 
     def _ids(self, ids: Sequence[int]) -> Tensor:
         return self.model.embed_text(torch.tensor([list(ids)], device=self.device))

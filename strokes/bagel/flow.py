@@ -103,6 +103,19 @@ class Guidance:
     renorm_min: float = 0.0
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Tokens that sampling leaves alone: ``clean [N, token_dim]`` where ``where [N]`` is True."""
+
+    clean: Tensor
+    where: Tensor
+
+    def put(self, x: Tensor, noise: Tensor, t: float) -> Tensor:
+        """``x`` with the kept tokens as the flow has them at time ``t``; at 0 they are the clean ones, bit for bit."""
+        known = self.clean if t == 0 else (1 - t) * self.clean + t * noise
+        return torch.where(self.where[:, None], known, x)
+
+
 # (names of branches to run, x [N, token_dim], t) -> velocity of each
 Velocities = Callable[[Sequence[str], Tensor, float], Sequence[Tensor]]
 # (calls done, calls in all, x, v, t)
@@ -118,6 +131,7 @@ def sample(
     same_text: bool,
     same_image: bool,
     on_step: OnFlowStep | None = None,
+    kept: Kept | None = None,
 ) -> Tensor:
     """Euler from ``noise [N, token_dim]`` (float32) to clean tokens.
 
@@ -140,6 +154,8 @@ def sample(
             guidance.renorm, guidance.renorm_min,
         )  # fmt: skip
         x = x - v * (t - t_next)
+        if kept is not None:
+            x = kept.put(x, noise, t_next)
         if on_step is not None:
             on_step(i + 1, calls, x, v, t_next)
     return x

@@ -24,15 +24,16 @@ class MemoCounts:
 
 
 class Memo:
-    """Blocks of one set of weights (weights, precision, patches), least recently used first, at most ``capacity`` bytes.
+    """Blocks of one network, least recently used first, at most ``capacity`` bytes.
 
-    ``evict`` and ``clear`` may be called at any time: whoever is using a block holds it.
+    ``variant`` names what else decides a block beside its prefix: the patches on the weights. ``evict`` and ``clear``
+    may be called at any time: whoever is using a block holds it.
     """
 
     def __init__(self, runner: Runner, capacity: int = 2 << 30):
         self.runner, self.capacity = runner, capacity
         self.counts = MemoCounts()
-        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
+        self._blocks: OrderedDict[tuple[str, bytes], Block] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
@@ -41,21 +42,21 @@ class Memo:
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def blocks(self, prefix: Prefix) -> list[Block]:
+    def blocks(self, prefix: Prefix, variant: str = "") -> list[Block]:
         """The blocks of a prefix, from memory where held, prefilled where not."""
         out: list[Block] = []
         position = 0
         for key, segment in zip(prefix.keys, prefix.segments, strict=True):
-            block = self._blocks.get(key)
+            block = self._blocks.get((variant, key))
             if block is None:
                 block = self.runner.prefill(out, position, segment)[0]
                 self.counts.prefilled += 1
                 self.counts.prefilled_rows += block.rows
-                self._blocks[key] = block
+                self._blocks[variant, key] = block
             else:
                 self.counts.reused += 1
                 self.counts.reused_rows += block.rows
-            self._blocks.move_to_end(key)
+            self._blocks.move_to_end((variant, key))
             out.append(block)
             position += segment.positions
         self.evict(self.nbytes - self.capacity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -10,14 +10,25 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import OnStep, OnText, Painted, PaintSettings, Picture, Profile, TextSettings, Written, to_rgb
+from ..process.painter import (
+    Keep,
+    OnStep,
+    OnText,
+    Painted,
+    PaintSettings,
+    Picture,
+    Profile,
+    TextSettings,
+    Written,
+    to_rgb,
+)
 from . import flow
 from .checkpoint import Checkpoint
-from .context import Prefix, Runner, Segment
+from .context import Block, Prefix, Runner, Segment
 from .images import resize, to_image, to_tensor
 from .memo import Memo
 from .text import decode
-from .vision import unpatchify
+from .vision import patchify, unpatchify
 
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.
@@ -29,10 +40,11 @@ ENCODED = 8
 class BagelPainter:
     """Fulfils :class:`strokes.process.painter.Painter`. A state is a :class:`.context.Prefix`; the memo stands behind it."""
 
-    def __init__(self, checkpoint: Checkpoint, memo_bytes: int = 2 << 30):
+    def __init__(self, checkpoint: Checkpoint, memo: Memo | None = None, variant: str = ""):
+        """``memo`` may be shared by painters of one network; ``variant`` tells patched weights apart in it."""
         self.checkpoint = checkpoint
-        self.runner = Runner(checkpoint.model, checkpoint.special)
-        self.memo = Memo(self.runner, memo_bytes)
+        self.memo = memo or Memo(Runner(checkpoint.model, checkpoint.special))
+        self.runner, self.variant = self.memo.runner, variant
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -97,7 +109,7 @@ class BagelPainter:
 
         ids, ended = decode(
             self.runner,
-            self.memo.blocks(state),
+            self._blocks(state),
             state.position,
             settings.max_tokens,
             forced=forced,
@@ -108,6 +120,9 @@ class BagelPainter:
         )
         self.memo.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
         return Written(self._decode(ids), len(ids) - len(forced), ended)
+
+    def _blocks(self, state: Prefix) -> list[Block]:
+        return self.memo.blocks(state, self.variant)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
@@ -123,6 +138,7 @@ class BagelPainter:
         settings: PaintSettings,
         seed: int,
         on_step: OnStep | None = None,
+        keep: Keep | None = None,
     ) -> Painted:
         model = self.checkpoint.model
         token = model.config.token_pixels
@@ -131,7 +147,11 @@ class BagelPainter:
             grid[0] * grid[1], model.config.token_dim, generator=torch.Generator().manual_seed(seed)
         ).to(self.runner.device)
         prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
-        sampler = BranchSampler(self.runner, self.memo, prefixes, grid, settings.extrapolate)
+        sampler = BranchSampler(self.runner, self._blocks, prefixes, grid, settings.extrapolate)
+        kept = None
+        if keep is not None:
+            clean = patchify(self._latents(keep.picture)[None], model.config.latent_patch_size)[0]
+            kept = flow.Kept(clean.to(noise), torch.from_numpy(~keep.repaint).flatten().to(noise.device))
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
             if on_step is not None:
@@ -148,23 +168,37 @@ class BagelPainter:
             same_text=text_free.key == state.key,
             same_image=image_free.key == state.key,
             on_step=report,
+            kept=kept,
         )
         return Painted(self._to_picture(tokens, grid), sampler.calls)
 
     def _to_picture(self, tokens: Tensor, grid: tuple[int, int]) -> Picture:
-        checkpoint = self.checkpoint
-        latents = unpatchify(tokens[None], grid, checkpoint.model.config.latent_patch_size)
-        image = to_image(checkpoint.autoencoder.decode(latents)[0])
-        return Picture(image, latents[0].float().cpu().numpy().astype(np.float32), checkpoint.codec)
+        return self.decoded(unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0])
+
+    # Pictures
+
+    def decoded(self, latents: Tensor) -> Picture:
+        """The picture of scaled latents ``[C, h, w]``."""
+        image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
+        return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)
+
+    def encoded(self, picture: Picture) -> Picture:
+        """The same picture with this model's latents."""
+        return Picture(picture.image, self._latents(picture).float().numpy(), self.checkpoint.codec)
 
 
 class BranchSampler:
     """Velocities of named branches, each behind its prefix; counts the model calls that were run in full."""
 
     def __init__(
-        self, runner: Runner, memo: Memo, prefixes: dict[str, Prefix], grid: tuple[int, int], extrapolate: bool
+        self,
+        runner: Runner,
+        blocks: Callable[[Prefix], list[Block]],
+        prefixes: dict[str, Prefix],
+        grid: tuple[int, int],
+        extrapolate: bool,
     ):
-        self.runner, self.memo, self.prefixes, self.grid = runner, memo, prefixes, grid
+        self.runner, self.blocks, self.prefixes, self.grid = runner, blocks, prefixes, grid
         self.series = {name: flow.Extrapolation() for name in prefixes} if extrapolate else None
         self.branches: dict[str, tuple] = {}
         self.calls = 0
@@ -185,7 +219,7 @@ class BranchSampler:
         for name in names:
             if name not in self.branches:
                 prefix = self.prefixes[name]
-                self.branches[name] = (self.memo.blocks(prefix), prefix.position)
+                self.branches[name] = (self.blocks(prefix), prefix.position)
         branches = [self.branches[name] for name in names]
         size = max(BATCH_ROWS // (len(x) + 2), 1)
         return [

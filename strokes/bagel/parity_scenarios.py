@@ -252,11 +252,11 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Contexts) -> Pr
     prefixes = {"main": c.main, "text_free": c.text_free, "image_free": c.image_free}
     noise = s.tensor(f"{name}.init_noise")
 
-    raw = BranchSampler(s.runner, s.memo, prefixes, grid, False)(list(prefixes), noise, 1.0)
+    raw = BranchSampler(s.runner, s.memo.blocks, prefixes, grid, False)(list(prefixes), noise, 1.0)
     for key, v in zip(("main", "cfgtext", "cfgimg"), raw, strict=True):
         yield f"{name}.v_{key}_step0", v
 
-    sampler = BranchSampler(s.runner, s.memo, prefixes, grid, hyper.get("enable_taylorseer", False))
+    sampler = BranchSampler(s.runner, s.memo.blocks, prefixes, grid, hyper.get("enable_taylorseer", False))
     times: list[float] = []
     used: list[Tensor] = []
 

@@ -56,6 +56,15 @@ def parse_critique(text: str) -> ParsedCritique:
     return ParsedCritique(explanation, correction, accepted=not correction, problem=problem)
 
 
+def readable(stage: str, text: str) -> str:
+    """Text in the making of the stage "plan" or "inspect", without tags."""
+    if stage == "plan":
+        plan = parse_plan(text)
+        return " → ".join(part for part in (plan.instruction, plan.description) if part)
+    critique = parse_critique(text)
+    return " → ".join(part for part in (critique.explanation, critique.correction) if part)
+
+
 def write_plan(instruction: str, description: str = "") -> str:
     """The inverse of :func:`parse_plan`. Raises StrokesError for an empty instruction or text that contains a tag."""
     if not instruction.strip():

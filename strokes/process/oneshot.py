@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import StrokesError
 from .dialect import PictureSegment, TextSegment
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
+from .painter import OnStep, OnText, Painted, Painter, PaintSettings, Picture, TextSettings, Written
 from .stages import contexts
 from .trajectory import check_size, picture_from, size_for
 
@@ -35,7 +35,7 @@ def text_to_image(
 
 def edit_image(
     painter: Painter[Any],
-    image: Image.Image,
+    image: Image.Image | Picture,
     instruction: str,
     *,
     size: tuple[int, int] | None = None,
@@ -45,7 +45,7 @@ def edit_image(
 ) -> Painted:
     """Repaint an image as told, at ``size`` (width, height) or the nearest the model can to the image's own."""
     profile = painter.profile
-    size = size or size_for(image, profile)
+    size = size or size_for(_image(image), profile)
     check_size(size, profile)
     said = _said(painter, instruction)
     states = contexts(painter, [PictureSegment(picture_from(image, size)), said])
@@ -54,7 +54,7 @@ def edit_image(
 
 def ask(
     painter: Painter[Any],
-    image: Image.Image | None,
+    image: Image.Image | Picture | None,
     question: str,
     *,
     settings: TextSettings | None = None,
@@ -64,7 +64,7 @@ def ask(
     """Answer a question, about an image where there is one."""
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
-        state = painter.read_picture(state, picture_from(image, size_for(image, profile)))
+        state = painter.read_picture(state, picture_from(image, size_for(_image(image), profile)))
     state = painter.read_text(state, said.text)
     return painter.write_text(state, settings or profile.text, seed, on_text)
 
@@ -74,3 +74,7 @@ def _said(painter: Painter[Any], text: str) -> TextSegment:
         raise StrokesError("the text is empty: say what to paint or ask")
     painter.check_text(text.strip())
     return TextSegment(text.strip())
+
+
+def _image(image: Image.Image | Picture) -> Image.Image:
+    return image.image if isinstance(image, Picture) else image

@@ -110,6 +110,15 @@ class Written:
     ended: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Keep:
+    """A repainting of part of ``picture``: tokens (``multiple`` pixels square) where ``repaint``, bool ``[rows, columns]``,
+    is True are painted anew, the latents of all others stay bit for bit."""
+
+    picture: Picture
+    repaint: np.ndarray
+
+
 @dataclass(frozen=True)
 class Painted:
     """A picture a model painted and the model calls it took (all guidance branches counted)."""
@@ -154,6 +163,7 @@ class Painter(Protocol[State]):
         settings: PaintSettings,
         seed: int,
         on_step: OnStep | None = None,
+        keep: Keep | None = None,
     ) -> Painted:
         """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
         ...

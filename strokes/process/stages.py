@@ -13,12 +13,14 @@ from hashlib import sha256
 from time import perf_counter
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from ..errors import StrokesError
 from .dialect import PictureSegment, Segment, dialect_of
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, State, TextSettings
+from .painter import Keep, OnStep, OnText, Painted, Painter, PaintSettings, Picture, State, TextSettings
 from .trajectory import (
+    Author,
     Cost,
     Critique,
     End,
@@ -34,7 +36,10 @@ from .trajectory import (
 
 
 def begin(
-    painter: Painter[Any], prompt: str, size: tuple[int, int] | None = None, image: Image.Image | None = None
+    painter: Painter[Any],
+    prompt: str,
+    size: tuple[int, int] | None = None,
+    image: Image.Image | Picture | None = None,
 ) -> Trajectory:
     """A trajectory with no rounds yet.
 
@@ -47,7 +52,7 @@ def begin(
     profile = painter.profile
     painter.check_text(dialect_of(profile).opening(prompt))
     if size is None:
-        size = size_for(image, profile) if image else profile.size
+        size = size_for(image.image if isinstance(image, Picture) else image, profile) if image else profile.size
     check_size(size, profile)
     start = picture_from(image, size) if image else None
     return Trajectory(prompt, size, start, model=profile.name)
@@ -71,6 +76,7 @@ def plan(
     if trajectory.ended:
         return trajectory
     trajectory.expect("plan")
+    check_fits(painter, trajectory)
     dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
     start = dialect.plan_start(instruction) if instruction and description is None else ""
     if instruction and not start:
@@ -84,8 +90,8 @@ def plan(
     own_seed = stage_seed(seed, trajectory.round_index, "plan")
     written = painter.write_text(state, settings, own_seed, on_text, start)
     parsed = dialect.parse_plan(written.text)
-    author: Literal["model", "user"] = "user" if instruction or description else "model"
-    origin = Origin(author, seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
+    author: Author = "user" if instruction or description else "model"
+    origin = _origin(painter, seed, settings, began, tokens=written.tokens, author=author)
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))
     problem = "the model wrote no plan" if parsed.ends else parsed.problem
@@ -104,7 +110,7 @@ def sketch(
     *,
     seed: int = 0,
     settings: PaintSettings | None = None,
-    image: Image.Image | None = None,
+    image: Image.Image | Picture | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
     """Paint the plan. A given ``image`` is taken instead, resampled to the canvas."""
@@ -149,12 +155,13 @@ def inspect(
         given = Critique(text, critique, correction, accepted=verdict == "accept", origin=Origin("user"))
         return trajectory.with_critique(given)
 
+    check_fits(painter, trajectory)
     began = perf_counter()
     state = _read(painter, dialect.segments(trajectory, "inspect"))
     own_seed = stage_seed(seed, trajectory.round_index, "inspect")
     written = painter.write_text(state, settings, own_seed, on_text)
     parsed = dialect.parse_critique(written.text)
-    origin = Origin("model", seed, _json(settings), Cost(tokens=written.tokens, seconds=_since(began)))
+    origin = _origin(painter, seed, settings, began, tokens=written.tokens)
     return trajectory.with_critique(
         Critique(written.text, parsed.explanation, parsed.correction, parsed.accepted, parsed.problem, origin)
     )
@@ -166,29 +173,37 @@ def refine(
     *,
     seed: int = 0,
     settings: PaintSettings | None = None,
-    image: Image.Image | None = None,
+    image: Image.Image | Picture | None = None,
     finished: bool | None = None,
+    mask: np.ndarray | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
     """Repaint what the inspection corrected, nothing where it accepted, and close the round: finished or another plan.
 
-    A given ``image`` is taken instead of the model's picture, a given ``finished`` instead of its decision.
+    A given ``image`` is taken instead of the model's picture, a given ``finished`` instead of its decision. A ``mask``
+    of any size, float ``[rows, columns]``, lies over the whole canvas: only tokens that it touches are repainted, the
+    latents of the others stay bit for bit. Raises StrokesError where it touches none.
     """
     if trajectory.ended:
         return trajectory
     trajectory.expect("refine")
     current = trajectory.current_round
-    assert current and current.critique
+    assert current and current.critique and current.sketch
+    keep = None
+    if mask is not None:
+        width, height = (side // painter.profile.multiple for side in trajectory.size)
+        keep = Keep(current.sketch.picture, tokens_touched(mask, (height, width)))
     if image is not None:
         done = Refinement(picture_from(image, trajectory.size), origin=Origin("user"))
     elif current.critique.accepted:
-        done = Refinement(origin=Origin("model", seed))
+        done = Refinement(origin=Origin("model", seed, model=painter.profile.name))
     else:
-        painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step)
+        painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, keep)
         done = Refinement(painted.picture, origin=origin)
     if finished is not None:
         return trajectory.with_refinement(replace(done, ended=finished))
 
+    check_fits(painter, trajectory)
     began, dialect = perf_counter(), dialect_of(painter.profile)
     state = _read(painter, dialect.segments(trajectory.with_refinement(done), "end"))
     own_seed = stage_seed(seed, trajectory.round_index, "end")
@@ -196,6 +211,30 @@ def refine(
     cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
     done = replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
     return trajectory.with_refinement(done)
+
+
+def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Which tokens of a (rows, columns) grid a mask ``[h, w]`` laid over it touches with any value above 0.
+
+    Raises StrokesError where that is none.
+    """
+
+    def overlap(tokens: int, pixels: int) -> np.ndarray:
+        token, pixel = np.arange(tokens)[:, None], np.arange(pixels)[None]
+        return (token * pixels < (pixel + 1) * tokens) & (pixel * tokens < (token + 1) * pixels)
+
+    painted = (mask > 0).astype(np.int64)
+    touched = overlap(grid[0], mask.shape[0]) @ painted @ overlap(grid[1], mask.shape[1]).T > 0
+    if not touched.any():
+        raise StrokesError("the mask is empty: paint it where the picture may change, or disconnect it")
+    return touched
+
+
+def check_fits(painter: Painter[Any], trajectory: Trajectory) -> None:
+    """Raise StrokesError where a trajectory begun with another model has a prompt or a canvas this one cannot take."""
+    if trajectory.model != painter.profile.name:
+        painter.check_text(dialect_of(painter.profile).opening(trajectory.prompt))
+        check_size(trajectory.size, painter.profile)
 
 
 def contexts(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
@@ -237,14 +276,28 @@ def _paint(
     seed: int,
     settings: PaintSettings | None,
     on_step: OnStep | None,
+    keep: Keep | None = None,
 ) -> tuple[Painted, Origin]:
+    check_fits(painter, trajectory)
     began, profile = perf_counter(), painter.profile
     segments = dialect_of(profile).segments(trajectory, stage)
     if settings is None:
         settings = profile.edit if any(isinstance(s, PictureSegment) for s in segments) else profile.first
     own_seed = stage_seed(seed, trajectory.round_index, stage)
-    painted = painter.paint_picture(*contexts(painter, segments), trajectory.size, settings, own_seed, on_step)
-    return painted, Origin("model", seed, _json(settings), Cost(painted.calls, seconds=_since(began)))
+    painted = painter.paint_picture(*contexts(painter, segments), trajectory.size, settings, own_seed, on_step, keep)
+    return painted, _origin(painter, seed, settings, began, calls=painted.calls)
+
+
+def _origin(
+    painter: Painter[Any],
+    seed: int,
+    settings: TextSettings | PaintSettings,
+    began: float,
+    calls: int = 0,
+    tokens: int = 0,
+    author: Author = "model",
+) -> Origin:
+    return Origin(author, seed, _json(settings), Cost(calls, tokens, _since(began)), painter.profile.name)
 
 
 def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:

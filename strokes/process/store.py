@@ -79,7 +79,7 @@ def load(path: Path | str) -> Trajectory:
 
 def _save_picture(picture: Picture, name: str, folder: Path) -> dict[str, Any]:
     stem = f"{PICTURES}/{name}-{picture.digest[:12]}"
-    ref = {"file": f"{stem}.png", "pixels": _pixels(picture.image)}
+    ref: dict[str, Any] = {"file": f"{stem}.png", "pixels": _pixels(picture.image), "size": list(picture.image.size)}
     if not (folder / ref["file"]).exists():
         write_whole(folder / ref["file"], lambda path: picture.image.save(path, "PNG"))
     if (latents := picture.latents) is not None:
@@ -143,10 +143,12 @@ class _Reader:
         if ref is None:
             return None
         path = self.inside(ref["file"])
+        # The canvas may have been resized since; a document of before that was possible has one size only.
+        width, height = ref.get("size", size)
         try:
             with Image.open(path) as image:
-                if image.size != size:
-                    raise StrokesError(f"{path}: {image.width}×{image.height}, but the canvas is {size[0]}×{size[1]}")
+                if image.size != (width, height):
+                    raise StrokesError(f"{path}: {image.width}×{image.height}, but it was painted at {width}×{height}")
                 image.load()
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StrokesError(f"{path}: the picture is missing or damaged; restore it from a backup") from error

@@ -37,12 +37,13 @@ class Cost:
 @dataclass(frozen=True)
 class Origin:
     """Where a turn came from. ``seed`` is the seed of the whole process, from which each stage derives its own;
-    ``settings`` holds JSON values only."""
+    ``settings`` holds JSON values only; ``model`` names the checkpoint that made it."""
 
     author: Author = "model"
     seed: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     cost: Cost = Cost()
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,11 @@ class Trajectory:
         """Finish here, at whatever stage the work is."""
         return self if self.ended else replace(self, end=end)
 
-    def with_picture(self, image: Image.Image) -> Trajectory:
+    def with_size(self, size: tuple[int, int]) -> Trajectory:
+        """The same work on another canvas: what is painted from now on has ``size``; see :func:`check_size`."""
+        return replace(self, size=size)
+
+    def with_picture(self, image: Image.Image | Picture) -> Trajectory:
         """Put ``image`` in the place of the last picture (where a sketch was accepted: after it), resampled to the canvas.
 
         Raises StrokesError where there is no picture yet.
@@ -239,8 +244,12 @@ class Trajectory:
         return replace(self, rounds=(*self.rounds[:-1], replace(self.rounds[-1], **turn)))
 
 
-def picture_from(image: Image.Image, size: tuple[int, int]) -> Picture:
+def picture_from(image: Image.Image | Picture, size: tuple[int, int]) -> Picture:
     """An image from outside the model as a picture of ``size``: RGB, resampled (Lanczos) where it differs."""
+    if isinstance(image, Picture):
+        if image.image.size == size:
+            return image
+        image = image.image
     image = to_rgb(image)
     return Picture(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strokes.bagel.context import Prefix, Segment
+from strokes.bagel.context import Prefix, Runner, Segment
 from strokes.bagel.memo import Memo
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
@@ -129,7 +129,10 @@ def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
         t = stages.begin(painter, "a red circle and a blue square")
         return loop.run(painter, t, 2, seed=3, sketch_settings=quick, refine_settings=quick)
 
-    warm, cold = BagelPainter(toy_checkpoint), BagelPainter(toy_checkpoint, memo_bytes=0)
+    warm, cold = (
+        BagelPainter(toy_checkpoint),
+        BagelPainter(toy_checkpoint, Memo(Runner(toy_checkpoint.model, toy_checkpoint.special), 0)),
+    )
     first, again, without = run(warm), run(warm), run(cold)
     assert warm.memo.counts.reused > cold.memo.counts.reused
     digests = [[p.digest for _, p in t.pictures] for t in (first, again, without)]

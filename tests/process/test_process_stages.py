@@ -1,4 +1,9 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from strokes.errors import Cancelled, StrokesError
@@ -202,3 +207,52 @@ def test_oneshot(fake):
     assert oneshot.ask(painter, RED, "how many?").text == "two cats"
     with pytest.raises(StrokesError, match="empty"):
         oneshot.text_to_image(painter, " ")
+
+
+def corrected(fake, scripts):
+    painter = fake([*scripts["corrected"][:2], "go on"])
+    t = stages.begin(painter, "a dog")
+    return painter, stages.inspect(painter, stages.sketch(painter, stages.plan(painter, t)))
+
+
+def test_a_mask_keeps_what_it_does_not_touch(fake, scripts):
+    painter, t = corrected(fake, scripts)
+    mask = np.zeros((96, 128), np.float32)
+    mask[0, 33] = 0.1  # the first row of tokens, the second column, at twice the canvas's size
+    refined = stages.refine(painter, t, mask=mask)
+    keep = painter.kept[-1]
+    assert keep.picture is t.picture and refined.picture is not t.picture
+    assert keep.repaint.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
+
+
+def test_an_empty_mask_is_refused_whatever_the_verdict(fake, scripts):
+    painter, t = corrected(fake, scripts)
+    for now in (t, t.without_last_turn()):
+        if now.stage == "inspect":
+            now = stages.inspect(painter, now, verdict="accept")
+        with pytest.raises(StrokesError, match="the mask is empty"):
+            stages.refine(painter, now, mask=np.zeros((64, 64), np.float32))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_tokens_touched_agrees_with_areas(rows, columns, height, width, data):
+    y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    mask = np.zeros((height, width))
+    mask[y, x] = 1
+    found = stages.tokens_touched(mask, (rows, columns))
+    for i in range(rows):
+        for j in range(columns):
+            down = max(i * height, y * rows) < min((i + 1) * height, (y + 1) * rows)
+            across = max(j * width, x * columns) < min((j + 1) * width, (x + 1) * columns)
+            assert found[i, j] == (down and across)
+
+
+def test_another_model_goes_on_where_it_can(fake, scripts):
+    painter, t = corrected(fake, scripts)
+    other = fake(["go on"])
+    other.profile = replace(other.profile, name="other")
+    done = stages.refine(other, t)
+    assert done.rounds[0].sketch.origin.model == "fake" and done.rounds[0].refinement.origin.model == "other"
+    other.profile = replace(other.profile, max_side=32)
+    with pytest.raises(StrokesError, match="canvas 64×48: other needs sides"):
+        stages.refine(other, t)

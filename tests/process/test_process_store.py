@@ -126,6 +126,21 @@ def test_a_picture_repainted_by_hand_loses_its_latents(saved, mode):
     assert picture.latents is None and picture.image.getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_a_picture_of_another_size_is_named(saved):
+    path = next((saved / "pictures").glob("round2-sketch*.png"))
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(StrokesError, match="8×8, but it was painted at 64×48"):
+        load(saved)
+
+
+def test_a_resized_canvas_survives_the_file(tmp_path, two_rounds, same):
+    bigger = two_rounds.with_size((128, 96)).with_picture(Image.new("RGB", (128, 96), "red"))
+    save(bigger, tmp_path)
+    again = load(tmp_path)
+    assert same(again, bigger) and again.picture.image.size == (128, 96)
+    assert again.pictures[0][1].image.size == (64, 48)
+
+
 def test_older_documents_load(saved, two_rounds, same):
     document = json.loads((saved / "trajectory.json").read_text())
     del document["end"], document["rounds"][0]["plan"]["problem"], document["model"]
@@ -142,7 +157,6 @@ def test_what_cannot_be_loaded_is_named(saved, tmp_path_factory):
         ({"version": "1"}, "no version"),
         ({"prompt": None}, "prompt should be str"),
         ({"rounds": [{}]}, "not a complete"),
-        ({"size": [8, 8]}, "64×48, but the canvas is 8×8"),
         ({"start": {"file": "../outside.png"}}, "outside"),
         ({"start": {"file": "/etc/passwd"}}, "outside"),
         ({"start": {"file": "pictures/none.png"}}, "missing or damaged"),
