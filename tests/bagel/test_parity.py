@@ -480,7 +480,7 @@ def test_tokenizer_ids():
     # ComfyUI's copy knows four more tokens (<think> among them) than the checkpoint's, after all of its own.
     extra = [tokenizer.id_to_token(i) for i in range(max(table["special"].values()) + 1, tokenizer.get_vocab_size())]
     rows = [row for row in table["rows"] if not any(token in row["text"] for token in extra)]
-    assert len(rows) > 10
+    assert len(rows) >= 10
     for row in rows:
         assert tokenizer.encode(row["text"], add_special_tokens=False).ids == row["ids"], row["text"]
         assert tokenizer.decode(row["ids"], skip_special_tokens=False) == row["decoded"]
