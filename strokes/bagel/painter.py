@@ -155,7 +155,7 @@ class BagelPainter:
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
             if on_step is not None:
-                on_step(done, total, lambda: self._to_picture(x - t * v, grid).image)
+                on_step(done, total, lambda: self.preview(self._to_latents(x - t * v, grid)))
 
         tokens = flow.sample(
             sampler,
@@ -170,12 +170,16 @@ class BagelPainter:
             on_step=report,
             kept=kept,
         )
-        return Painted(self._to_picture(tokens, grid), sampler.calls)
+        return Painted(self.decoded(self._to_latents(tokens, grid)), sampler.calls)
 
-    def _to_picture(self, tokens: Tensor, grid: tuple[int, int]) -> Picture:
-        return self.decoded(unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0])
+    def _to_latents(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        return unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0]
 
     # Pictures
+
+    def preview(self, latents: Tensor) -> Image.Image:
+        """What scaled latents ``[C, h, w]`` look like, good enough for a glance."""
+        return self.decoded(latents).image
 
     def decoded(self, latents: Tensor) -> Picture:
         """The picture of scaled latents ``[C, h, w]``."""

@@ -213,6 +213,12 @@ def refine(
     return trajectory.with_refinement(done)
 
 
+def paint_defaults(painter: Painter[Any], trajectory: Trajectory, stage: Literal["sketch", "refine"]) -> PaintSettings:
+    """What the profile says: settings of an edit where the model sees a picture at this stage, else of a first one."""
+    seen = dialect_of(painter.profile).segments(trajectory, stage)
+    return painter.profile.edit if any(isinstance(s, PictureSegment) for s in seen) else painter.profile.first
+
+
 def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Which tokens of a (rows, columns) grid a mask ``[h, w]`` laid over it touches with any value above 0.
 
@@ -279,10 +285,9 @@ def _paint(
     keep: Keep | None = None,
 ) -> tuple[Painted, Origin]:
     check_fits(painter, trajectory)
-    began, profile = perf_counter(), painter.profile
-    segments = dialect_of(profile).segments(trajectory, stage)
-    if settings is None:
-        settings = profile.edit if any(isinstance(s, PictureSegment) for s in segments) else profile.first
+    began = perf_counter()
+    segments = dialect_of(painter.profile).segments(trajectory, stage)
+    settings = settings or paint_defaults(painter, trajectory, stage)
     own_seed = stage_seed(seed, trajectory.round_index, stage)
     painted = painter.paint_picture(*contexts(painter, segments), trajectory.size, settings, own_seed, on_step, keep)
     return painted, _origin(painter, seed, settings, began, calls=painted.calls)

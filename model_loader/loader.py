@@ -1,0 +1,163 @@
+"""Checkpoint, precision and device → :class:`UnifiedModel`, the value of a ``STROKES_MODEL`` wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import comfy.latent_formats
+import comfy.model_management as memory
+import comfy.ops
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..strokes.bagel.autoencoder import Autoencoder
+from ..strokes.bagel.checkpoint import Checkpoint, find_weights, load
+from ..strokes.bagel.context import Block, Prefix, Runner
+from ..strokes.bagel.images import to_image
+from ..strokes.bagel.memo import Memo
+from ..strokes.bagel.model import Bagel
+from ..strokes.bagel.painter import BagelPainter
+from .patcher import patcher
+
+PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
+DEVICES = ("auto", "cpu")
+VISION_PARTS = ("vit_model", "connector", "vit_pos_embed")
+# Bytes an element that one pixel needs while the FLUX autoencoder works on it, as ComfyUI estimates.
+AE_BYTES_PER_PIXEL = 2178
+
+
+class ManagedAutoencoder(Autoencoder):
+    """The autoencoder, brought to its device each time it is used; anything may have run since the last time."""
+
+    def __init__(self, autoencoder: Autoencoder, owner: Any):
+        super().__init__(autoencoder.module, autoencoder.scale, autoencoder.shift)
+        self.patcher = owner
+
+    @property
+    def is_flux(self) -> bool:
+        """Whether it has the size of FLUX's: then its latents are FLUX latents."""
+        config = self.module.config
+        return config.latent_channels == 16 and tuple(config.block_out_channels) == (128, 256, 512, 512)
+
+    def _load(self, pixels: int) -> None:
+        needed = pixels * AE_BYTES_PER_PIXEL * self._where["dtype"].itemsize
+        # Its layers are diffusers' own and cannot be streamed, so all of it or nothing.
+        memory.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
+
+    def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        self._load(pixels[:, 0].numel())
+        return super().moments(pixels)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self._load(latents[:, 0].numel() * 64)
+        return super().decode(latents)
+
+
+class ManagedPainter(BagelPainter):
+    """A painter whose network is brought to its device before each use of it."""
+
+    def __init__(self, checkpoint: Checkpoint, memo: Memo, patchers: Sequence[Any]):
+        # A patch makes the same prefix mean other keys and values.
+        super().__init__(checkpoint, memo, "/".join(str(p.patches_uuid) for p in patchers))
+        self.patchers = tuple(patchers)
+
+    def _blocks(self, state: Prefix) -> list[Block]:
+        config = self.checkpoint.model.config
+        language = config.language
+        # Three guidance branches of the largest canvas, one layer's activations.
+        rows = 3 * config.max_latent_size**2
+        needed = (
+            rows * (2 * language.intermediate_size + 8 * language.hidden_size) * self.checkpoint.model.dtype.itemsize
+        )
+        memory.load_models_gpu(list(self.patchers), memory_required=needed)
+        return super()._blocks(state)
+
+    def preview(self, latents: Tensor) -> Image.Image:
+        if not self.checkpoint.autoencoder.is_flux:
+            return super().preview(latents)
+        # Decoding would push the network out of a GPU's memory in the middle of a picture.
+        flux = comfy.latent_formats.Flux()
+        z = latents.float().cpu()
+        pixels = torch.einsum("chw,cd->dhw", z, torch.tensor(flux.latent_rgb_factors))
+        pixels += torch.tensor(flux.latent_rgb_factors_bias)[:, None, None]
+        return to_image(pixels)
+
+
+class UnifiedModel:
+    """A loaded checkpoint, perhaps with LoRAs on it; ``painter`` is what the process works with.
+
+    ComfyUI finds the patchers through ``patcher`` and ``get_models``.
+    """
+
+    def __init__(self, painter: ManagedPainter, base: UnifiedModel | None = None):
+        self.painter = painter
+        # Whoever holds the model with a LoRA keeps the one without, so that neither is ever loaded twice.
+        self.base = base
+
+    @property
+    def patcher(self) -> Any:
+        return self.painter.patchers[0]
+
+    def get_models(self) -> list[Any]:
+        return [*self.painter.patchers, self.painter.checkpoint.autoencoder.patcher]
+
+    def with_patchers(self, patchers: Sequence[Any]) -> UnifiedModel:
+        """The same weights behind other patchers."""
+        return UnifiedModel(ManagedPainter(self.painter.checkpoint, self.painter.memo, patchers), self.base or self)
+
+
+# Finds what some node's output still holds; holds nothing itself.
+_loaded: WeakValueDictionary[tuple, UnifiedModel] = WeakValueDictionary()
+
+
+def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> UnifiedModel:
+    """Load a checkpoint, or return it where it is loaded already.
+
+    Raises StrokesError for anything :func:`.checkpoint.load` does.
+    """
+    weights = find_weights(path)
+    key = (str(weights), weights.stat().st_mtime_ns, precision, device)
+    found = _loaded.get(key)
+    if found is None:
+        found = _loaded[key] = _load(weights, PRECISIONS[precision], device)
+    return found
+
+
+def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel:
+    load_device = torch.device("cpu") if device == "cpu" else memory.get_torch_device()
+    offload_device = torch.device("cpu") if device == "cpu" else memory.unet_offload_device()
+    checkpoint = load(weights, "cpu", dtype, comfy.ops.manual_cast)
+    memo = Memo(Runner(checkpoint.model, checkpoint.special, load_device))
+    containers = split(checkpoint.model)
+    containers[0].memo = memo
+    patchers = [patcher(container, load_device, offload_device) for container in containers]
+
+    module = checkpoint.autoencoder.module
+    # diffusers' own ``to`` warns about modules it would keep in float32, of which this one has none.
+    nn.Module.to(module, memory.vae_dtype(load_device, [torch.bfloat16]))
+    autoencoder = patcher(Container({"autoencoder": module}), load_device, offload_device)
+    managed = ManagedAutoencoder(checkpoint.autoencoder, autoencoder)
+    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), memo, patchers))
+
+
+class Container(nn.Module):
+    """Modules under the names that their keys begin with."""
+
+    memo: Memo
+
+    def __init__(self, parts: dict[str, nn.Module]):
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+
+def split(model: Bagel) -> list[Container]:
+    """The language model with all embeddings, and the vision model with its connector, where there is one."""
+    parts = dict(model.named_children())
+    vision = {name: parts.pop(name) for name in VISION_PARTS if name in parts}
+    return [Container(parts), *([Container(vision)] if vision else [])]

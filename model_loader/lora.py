@@ -1,0 +1,63 @@
+"""LoRAs on a unified model, through ComfyUI's own patcher, which undoes them exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.lora
+import comfy.utils
+
+from ..strokes.bagel.checkpoint import shapes_of
+from ..strokes.errors import StrokesError
+from .loader import UnifiedModel
+
+# What trainers put before a layer's name: nothing, PEFT's wrapper, and what other tools call the network.
+PREFIXES = ("", "base_model.model.", "model.", "bagel.", "transformer.", "diffusion_model.")
+FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
+
+
+def key_map(keys: list[str]) -> dict[str, str]:
+    """LoRA layer names in all common forms → keys of the network."""
+    found = {}
+    for key in keys:
+        name = key.removesuffix(".weight")
+        if name != key:
+            found |= {prefix + name: key for prefix in PREFIXES}
+            found |= {prefix + name.replace(".", "_"): key for prefix in FLAT_PREFIXES}
+    return found
+
+
+def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel:
+    """The model with a LoRA on it; the one given stays as it is.
+
+    Raises StrokesError where the file is damaged, fits none of the layers, or has other shapes.
+    """
+    shapes_of(path)  # names a truncated file
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    patchers, used = [], 0
+    for patcher in model.painter.patchers:
+        weights = patcher.model_state_dict()
+        patches = comfy.lora.load_lora(tensors, key_map(list(weights)), log_missing=False)
+        for key, adapter in patches.items():
+            _check(path, key, adapter, tuple(weights[key].shape))
+        clone = patcher.clone()
+        if patches:
+            clone.add_patches(patches, strength)
+        used += len(patches)
+        patchers.append(clone)
+    if not used:
+        first = next(iter(tensors), "nothing")
+        raise StrokesError(
+            f"{path.name} fits no layer of {model.painter.profile.name} (its first key is {first}): choose a LoRA that "
+            "was trained on this network"
+        )
+    return model.with_patchers(patchers)
+
+
+def _check(path: Path, key: str, adapter: object, shape: tuple[int, ...]) -> None:
+    parts = getattr(adapter, "weights", None)
+    if getattr(adapter, "name", "") != "lora" or parts is None:
+        return
+    made = (parts[0].shape[0], parts[1].shape[1])
+    if made != shape:
+        raise StrokesError(f"{path.name}: the LoRA of {key} is for {list(made)}, the network's is {list(shape)}")

@@ -1,0 +1,48 @@
+"""ComfyUI's model patcher with the KV memo in it: counted in the model's size, given up first when memory is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import torch
+
+
+class _WithMemo:
+    """Mixin before a ``ModelPatcher``; the memo is ``self.model.memo``, shared by all clones of the patcher."""
+
+    def model_size(self) -> int:
+        return super().model_size() + self.model.memo.nbytes  # type: ignore[misc]
+
+    def loaded_size(self) -> int:
+        return super().loaded_size() + self.model.memo.nbytes  # type: ignore[misc]
+
+    def clone(self, *args: Any, **kwargs: Any) -> Any:
+        # The base hands model_size() on as the size of the weights, which would count the memo for good.
+        copy = super().clone(*args, **kwargs)  # type: ignore[misc]
+        copy.size = self.size  # type: ignore[attr-defined]
+        return copy
+
+    def partially_unload(self, device_to: torch.device, memory_to_free: float = 0, force_patch_weights: bool = False):
+        freed = self.model.memo.evict(memory_to_free)
+        if 0 < memory_to_free <= freed:
+            return freed
+        return freed + super().partially_unload(device_to, memory_to_free - freed, force_patch_weights)  # type: ignore[misc]
+
+    def detach(self, unpatch_all: bool = True) -> Any:
+        # ComfyUI also detaches a patcher, keeping its weights where they are, each time it loads it again.
+        if unpatch_all:
+            self.model.memo.clear()
+        return super().detach(unpatch_all)  # type: ignore[misc]
+
+
+def patcher(container: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> Any:
+    """A patcher of the kind ComfyUI uses for this device; with the memo where ``container.memo`` exists."""
+    # The dynamic patcher replaces itself by the plain one on a CPU, which a subclass of it would not survive. main.py
+    # rebinds CoreModelPatcher, so it is looked up only now.
+    plain = comfy.model_management.is_device_cpu(load_device)
+    kind = comfy.model_patcher.ModelPatcher if plain else comfy.model_patcher.CoreModelPatcher
+    if hasattr(container, "memo"):
+        kind = type("MemoPatcher", (_WithMemo, kind), {})
+    return kind(container, load_device, offload_device)

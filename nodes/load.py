@@ -1,0 +1,86 @@
+"""Loading a unified model, and LoRAs on it."""
+
+from __future__ import annotations
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
+from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified
+from ..model_loader.lora import apply_lora
+from ..strokes.bagel.checkpoint import find_weights
+from ..strokes.errors import StrokesError
+from .live import reporting
+from .sockets import ALIASES, STAGES, ModelSocket, model_input
+
+
+class StrokesLoadModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesLoadModel",
+            display_name="Load Unified Model (Strokes)",
+            category=STAGES,
+            description="Loads a model that reads and writes both text and pictures: BAGEL-7B-MoT and its relatives from "
+            "models/strokes, or the small one that ships along and knows coloured shapes.",
+            search_aliases=[*ALIASES, "checkpoint", "load bagel"],
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint", options=checkpoint_names(), default=EMBEDDED,
+                    tooltip="Weights in models/strokes, with ae.safetensors, configurations and tokenizer beside them. "
+                    f"{EMBEDDED} ships along.",
+                ),
+                io.Combo.Input(
+                    "precision", options=list(PRECISIONS), default="auto",
+                    tooltip="auto: as the file has it; float32 for a small model.",
+                ),
+                io.Combo.Input(
+                    "device", options=list(DEVICES), default="auto", advanced=True,
+                    tooltip="auto: ComfyUI's own choice, moved and streamed as memory allows.",
+                ),
+            ],
+            outputs=[ModelSocket.Output("model", tooltip="For every stage; one wire can serve them all.")],
+        )  # fmt: skip
+
+    @classmethod
+    def fingerprint_inputs(cls, checkpoint: str, precision: str, device: str) -> str:
+        try:
+            file = find_weights(checkpoint_path(checkpoint)).stat()
+        except StrokesError:
+            return ""
+        return f"{file.st_mtime_ns}/{file.st_size}"
+
+    @classmethod
+    def execute(cls, checkpoint: str, precision: str, device: str) -> io.NodeOutput:
+        with reporting("Load Unified Model"):
+            return io.NodeOutput(load_unified(checkpoint_path(checkpoint), precision, device))
+
+
+class StrokesApplyLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesApplyLora",
+            display_name="Apply LoRA (Strokes)",
+            category=STAGES,
+            description="Puts a LoRA on a unified model. Several in a row add up; the model before it stays as it was, so "
+            "one stage can have a LoRA and another not.",
+            search_aliases=[*ALIASES, "lora", "fine-tune"],
+            inputs=[
+                model_input(),
+                io.Combo.Input(
+                    "lora",
+                    options=folder_paths.get_filename_list("loras"),
+                    tooltip="A .safetensors file in models/loras.",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of it; 0 is none."
+                ),
+            ],
+            outputs=[ModelSocket.Output("model", tooltip="The model with the LoRA on it.")],
+        )
+
+    @classmethod
+    def execute(cls, model: UnifiedModel, lora: str, strength: float) -> io.NodeOutput:
+        with reporting("Apply LoRA"):
+            return io.NodeOutput(apply_lora(model, lora_path(lora), strength) if strength else model)

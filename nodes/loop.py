@@ -1,0 +1,237 @@
+"""Loops that stop early. One round is expanded at a time, so that each is cached by itself and none runs after the end.
+
+The nodes between Loop Start and Loop End are the first round themselves; for each further one Loop End expands a copy of
+them and of itself. Copies pass links on, because a node that is given a value is never found in the cache again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import torch
+from comfy.cli_args import args
+from comfy_api.latest import io
+from comfy_execution.graph import DynamicPrompt
+from comfy_execution.graph_utils import ExecutionBlocker, is_link
+
+import nodes as core
+
+from ..model_loader.loader import UnifiedModel
+from ..strokes.errors import StrokesError
+from ..strokes.process.loop import MAX_ROUNDS
+from ..strokes.process.trajectory import Trajectory
+from .live import reporting
+from .sockets import (
+    ALIASES,
+    LOOPS,
+    LoopSocket,
+    TrajectorySocket,
+    image_outputs,
+    model_input,
+    paint_inputs,
+    seed_input,
+    text_inputs,
+    trajectory_input,
+    trajectory_output,
+)
+from .values import image_to, outputs_of, shown
+
+# "<end>.r3" is Loop End's copy of the third round, "<end>.r3_<node>" that of a node between.
+_COPY = re.compile(r"(.*)\.r(\d+)")
+
+
+def _rounds_input() -> io.Input:
+    return io.Int.Input(
+        "rounds", default=4, min=1, max=MAX_ROUNDS,
+        tooltip="Rounds at most; the loop ends before when the model says that the picture is finished.",
+    )  # fmt: skip
+
+
+def _outputs() -> list[io.Output]:
+    return [
+        trajectory_output(),
+        *image_outputs("The last picture."),
+        io.Image.Output("images", tooltip="Every picture that was painted, as a batch in order."),
+    ]
+
+
+def _results(trajectory: Trajectory) -> io.NodeOutput:
+    last = shown(trajectory)
+    painted = [p.image for name, p in trajectory.pictures if name != "start"] or [last.image]
+    # A canvas that was resized on the way is seen at its last size.
+    images = [image if image.size == last.image.size else image.resize(last.image.size) for image in painted]
+    return io.NodeOutput(trajectory, *outputs_of(last), torch.cat([image_to(image) for image in images]))
+
+
+class StrokesLoop(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesLoop",
+            display_name="Loop (Strokes)",
+            category=LOOPS,
+            description="Plan, Sketch, Inspect and Refine, round after round, until the picture is finished. To put nodes of "
+            "your own between the stages, take Loop Start and Loop End.",
+            search_aliases=[*ALIASES, "loop", "repeat", "rounds", "iterate"],
+            inputs=[
+                model_input(),
+                trajectory_input("The work to go on with, from Begin or any stage that closes a round."),
+                _rounds_input(),
+                seed_input(),
+                *text_inputs(),
+                *paint_inputs(),
+            ],
+            outputs=_outputs(),
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def execute(cls, model: UnifiedModel, trajectory: Trajectory, **given: Any) -> io.NodeOutput:
+        me, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
+        wires = {"model": model, "trajectory": trajectory} if args.cache_none else prompt.get_node(me)["inputs"]
+        names = ("seed", "temperature", "max_tokens", *(i.id for i in paint_inputs()))
+        seed, *text_and_paint = names
+        text, paint = text_and_paint[:2], text_and_paint[2:]
+
+        def stage(kind: str, before: list[Any], widgets: list[str], **more: Any) -> dict[str, Any]:
+            inputs = {"model": wires["model"], "trajectory": before, seed: given[seed], **more}
+            return {"class_type": kind, "inputs": inputs | {name: given[name] for name in widgets}}
+
+        start, plan, sketch, inspect, refine, end = (
+            f"{me}.{name}" for name in ("start", "plan", "sketch", "inspect", "refine", "end")
+        )
+        none = {"instruction": "", "description": ""}
+        model_decides = {"verdict": "model", "critique": "", "correction": ""}
+        rounds = {"loop": [start, 1], "trajectory": [refine, 0], "rounds": given["rounds"]}
+        graph = {
+            start: {"class_type": "StrokesLoopStart", "inputs": {"trajectory": wires["trajectory"]}},
+            plan: stage("StrokesPlan", [start, 0], text, **none),
+            sketch: stage("StrokesSketch", [plan, 0], paint),
+            inspect: stage("StrokesInspect", [sketch, 0], text, **model_decides),
+            refine: stage("StrokesRefine", [inspect, 0], paint),
+            end: {"class_type": "StrokesLoopEnd", "inputs": rounds},
+        }
+        return io.NodeOutput(*([end, i] for i in range(len(cls.SCHEMA.outputs))), expand=graph)
+
+
+class StrokesLoopStart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesLoopStart",
+            display_name="Loop Start (Strokes)",
+            category=LOOPS,
+            description="Where a round begins. Whatever stands between here and Loop End runs once a round.",
+            search_aliases=[*ALIASES, "loop", "repeat", "for", "while"],
+            inputs=[trajectory_input("The work to go on with, from Begin or any stage that closes a round.")],
+            outputs=[
+                TrajectorySocket.Output("trajectory", tooltip="The work at the beginning of the round."),
+                LoopSocket.Output("loop", tooltip="Connect it to Loop End."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
+        # Finished work stops every node of the body, those that nothing after them asks for too.
+        return io.NodeOutput(ExecutionBlocker(None) if trajectory.ended else trajectory, trajectory)
+
+
+class StrokesLoopEnd(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesLoopEnd",
+            display_name="Loop End (Strokes)",
+            category=LOOPS,
+            description="Where a round ends: goes back to Loop Start until the picture is finished or the rounds are used up.",
+            search_aliases=[*ALIASES, "loop", "repeat", "for", "while"],
+            inputs=[
+                LoopSocket.Input("loop", tooltip="From Loop Start."),
+                TrajectorySocket.Input(
+                    "trajectory", lazy=True, tooltip="The work at the end of the round, usually from Refine."
+                ),
+                _rounds_input(),
+                io.Boolean.Input(
+                    "stop", optional=True, force_input=True, lazy=True, tooltip="True ends the loop after this round."
+                ),
+            ],
+            outputs=_outputs(),
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def check_lazy_status(cls, loop: Trajectory, **given: Any) -> list[str]:
+        return [] if loop.ended else [name for name in ("trajectory", "stop") if name in given and given[name] is None]
+
+    @classmethod
+    def execute(
+        cls, loop: Trajectory, rounds: int, trajectory: Trajectory | None = None, stop: bool | None = None
+    ) -> io.NodeOutput:
+        done = trajectory or loop
+        if done.ended or stop or rounds <= 1:
+            return _results(done)
+        with reporting("Loop End", done):
+            return _next_round(cls.hidden.dynprompt, cls.hidden.unique_id, done, rounds - 1)
+
+
+def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: int) -> io.NodeOutput:
+    copy = _COPY.fullmatch(me)
+    root, number = (copy[1], int(copy[2]) + 1) if copy else (me, 2)
+    end = prompt.get_node(root)["inputs"]
+    start = end["loop"][0]
+    if prompt.get_node(start)["class_type"] != "StrokesLoopStart":
+        raise StrokesError("its loop input must come from a Loop Start directly")
+    body = _body(prompt, start, root)
+    # Without a cache a link would run everything before it again.
+    before = trajectory if args.cache_none else prompt.get_node(me)["inputs"]["trajectory"]
+
+    def copied(node: str) -> str:
+        return f"{root}.r{number}_{node}"
+
+    def moved(value: Any) -> Any:
+        if not is_link(value) or value[0] not in (start, *body):
+            return value
+        return before if value[0] == start else [copied(value[0]), value[1]]
+
+    def copy_of(node: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        kind, display = prompt.get_node(node)["class_type"], prompt.get_display_node_id(node)
+        return {"class_type": kind, "inputs": inputs, "override_display_id": display}
+
+    graph = {
+        copied(node): copy_of(node, {name: moved(v) for name, v in prompt.get_node(node)["inputs"].items()})
+        for node in body
+    }
+    rest = {"loop": before, "rounds": rounds} | {
+        name: moved(end[name]) for name in ("trajectory", "stop") if name in end
+    }
+    me = f"{root}.r{number}"
+    graph[me] = copy_of(root, rest)
+    return io.NodeOutput(*([me, i] for i in range(len(_outputs()))), expand=graph)
+
+
+def _body(prompt: DynamicPrompt, start: str, end: str) -> list[str]:
+    """The nodes of a round: after ``start`` and before ``end``, or before an output node that hangs off the round."""
+    level = prompt.get_parent_node_id(end)
+    near = [node for node in prompt.all_node_ids() if prompt.get_parent_node_id(node) == level]
+    above: dict[str, set[str]] = {
+        node: {value[0] for value in prompt.get_node(node)["inputs"].values() if is_link(value)} for node in near
+    }
+    below: dict[str, set[str]] = {node: {other for other in near if node in above[other]} for node in near}
+
+    def reach(node: str, edges: dict[str, set[str]]) -> set[str]:
+        found, todo = {node}, [node]
+        while todo:
+            new = edges.get(todo.pop(), set()) - found
+            found |= new
+            todo += new
+        return found
+
+    after, beyond = reach(start, below), reach(end, below)
+    shown_there = [
+        n for n in after - beyond if core.NODE_CLASS_MAPPINGS[prompt.get_node(n)["class_type"]].OUTPUT_NODE is True
+    ]
+    wanted = set().union(*(reach(node, above) for node in (end, *shown_there)))
+    return sorted((after & wanted) - beyond - {start})

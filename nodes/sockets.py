@@ -1,0 +1,148 @@
+"""Socket types of this pack, and the inputs that several nodes share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..strokes.bagel.flow import RENORMS
+from ..strokes.process.painter import PaintSettings, TextSettings
+
+ModelSocket = io.Custom("STROKES_MODEL")
+TrajectorySocket = io.Custom("STROKES_TRAJECTORY")
+LoopSocket = io.Custom("STROKES_LOOP")
+
+AUTO = "auto"
+STAGES, LOOPS, ONE_SHOT = "strokes", "strokes/loop", "strokes/one-shot"
+# Words people search by, beside the names themselves.
+ALIASES = ["bagel", "strokes", "step by step", "self-correct"]
+
+
+def model_input() -> io.Input:
+    return ModelSocket.Input(
+        "model", tooltip="The unified model, from Load Unified Model. All stages usually share one."
+    )
+
+
+def trajectory_input(tooltip: str = "The work so far, from the stage before.") -> io.Input:
+    return TrajectorySocket.Input("trajectory", tooltip=tooltip)
+
+
+def trajectory_output() -> io.Output:
+    return TrajectorySocket.Output("trajectory", tooltip="The work so far, with what this node added.")
+
+
+def image_outputs(what: str) -> list[io.Output]:
+    return [
+        io.Image.Output("image", tooltip=what),
+        io.Latent.Output("latent", tooltip="The same as a LATENT of the model's own autoencoder (FLUX's, for BAGEL)."),
+    ]
+
+
+def changed_output(since: str) -> io.Output:
+    return io.Mask.Output("changed", tooltip=f"1 where the picture differs from {since}.")
+
+
+def seed_input() -> io.Input:
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=2**63 - 1,
+        control_after_generate=io.ControlAfterGenerate.fixed,
+        tooltip="Seed of the whole process. Each stage and round derives its own from it, so the same seed fits all stages.",
+    )
+
+
+def size_inputs() -> list[io.Input]:
+    tip = "Canvas {} in pixels, a multiple of 16. 0 = auto: {}."
+    auto = "what suits the checkpoint, or the picture to start from"
+    return [
+        io.Int.Input(name, default=0, min=0, max=4096, step=16, tooltip=tip.format(name, auto))
+        for name in ("width", "height")
+    ]
+
+
+def text_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "temperature", default=0.0, min=0.0, max=2.0, step=0.05,
+            tooltip="0 writes the likeliest text; higher values vary it with the seed.",
+        ),
+        io.Int.Input(
+            "max_tokens", default=0, min=0, max=4096, advanced=True,
+            tooltip="Longest text in tokens. 0 = auto: what suits the checkpoint.",
+        ),
+    ]  # fmt: skip
+
+
+def paint_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "steps", default=0, min=0, max=1000,
+            tooltip="Model calls for a picture. 0 = auto: what suits the checkpoint.",
+        ),
+        io.Float.Input(
+            "text_guidance", default=0.0, min=0.0, max=20.0, step=0.1,
+            tooltip="How strongly the picture follows the text. 0 = auto: what suits the checkpoint, for a first picture or "
+            "an edit; 1 = none.",
+        ),
+        io.Float.Input(
+            "image_guidance", default=0.0, min=0.0, max=20.0, step=0.1, advanced=True,
+            tooltip="How strongly the picture follows the one before. 0 = auto; 1 = none.",
+        ),
+        io.Float.Input(
+            "shift", default=0.0, min=0.0, max=20.0, step=0.1, advanced=True,
+            tooltip="Timestep shift: above 1, more steps go to the layout and fewer to detail. 0 = auto.",
+        ),
+        io.Combo.Input(
+            "renorm", options=[AUTO, *RENORMS], default=AUTO, advanced=True,
+            tooltip="How guidance is kept from burning the picture: per picture, per token, or per token on the text part.",
+        ),
+        io.Boolean.Input(
+            "extrapolate", default=False, advanced=True,
+            tooltip="Skip two of three model calls after the fifth and extrapolate instead. Faster, a little less exact.",
+        ),
+    ]  # fmt: skip
+
+
+def text_settings(base: TextSettings, temperature: float, max_tokens: int) -> TextSettings:
+    return replace(base, temperature=temperature, max_tokens=max_tokens or base.max_tokens)
+
+
+def paint_settings(
+    base: PaintSettings,
+    steps: int,
+    text_guidance: float,
+    image_guidance: float,
+    shift: float,
+    renorm: str,
+    extrapolate: bool,
+) -> PaintSettings:
+    """``base`` with everything that is not *auto*."""
+    given: dict[str, Any] = {
+        "steps": steps,
+        "text_guidance": text_guidance,
+        "image_guidance": image_guidance,
+        "shift": shift,
+        "renorm": "" if renorm == AUTO else renorm,
+        "extrapolate": extrapolate,
+    }
+    return replace(base, **{name: value for name, value in given.items() if value})
+
+
+def size_of(width: int, height: int) -> tuple[int, int] | None:
+    return (width, height) if width and height else None
+
+
+def size_problem(width: int | None, height: int | None) -> str:
+    """Why a width and a height do not go together; empty where they do, or where one comes over a wire (None)."""
+    if width is None or height is None:
+        return ""
+    if bool(width) != bool(height):
+        return f"width {width} and height {height}: give both, or 0 (auto) for both"
+    if width % 16 or height % 16:
+        return f"canvas {width}×{height}: sides must be multiples of 16"
+    return ""

@@ -1,0 +1,299 @@
+"""Begin, Plan, Sketch, Inspect, Refine: a trajectory in, a new one out, and the result in ComfyUI's own types."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..model_loader.loader import UnifiedModel
+from ..strokes.process import stages
+from ..strokes.process.painter import PaintSettings
+from ..strokes.process.trajectory import Trajectory, size_for
+from .live import Live, payload, reporting
+from .sockets import (
+    ALIASES,
+    STAGES,
+    TrajectorySocket,
+    changed_output,
+    image_outputs,
+    model_input,
+    paint_inputs,
+    paint_settings,
+    seed_input,
+    size_inputs,
+    size_of,
+    size_problem,
+    text_inputs,
+    text_settings,
+    trajectory_input,
+    trajectory_output,
+)
+from .values import changed, image_from, mask_from, outputs_of, picture_of, shown
+
+
+class StrokesBegin(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesBegin",
+            display_name="Begin (Strokes)",
+            category=STAGES,
+            description="Starts a painting: what to paint, how large, and the picture to start from, if there is one.",
+            search_aliases=[*ALIASES, "prompt", "start", "canvas"],
+            inputs=[
+                model_input(),
+                io.String.Input("prompt", multiline=True, default="", tooltip="What the finished picture shows."),
+                *size_inputs(),
+                io.Image.Input("image", optional=True, tooltip="A picture to go on from, instead of an empty canvas."),
+            ],
+            outputs=[TrajectorySocket.Output("trajectory", tooltip="The empty work: connect it to Plan or to a loop.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None, width: int | None, height: int | None) -> bool | str:
+        if prompt is not None and not prompt.strip():
+            return "the prompt is empty: say what to paint"
+        return size_problem(width, height) or True
+
+    @classmethod
+    def execute(
+        cls, model: UnifiedModel, prompt: str, width: int, height: int, image: Tensor | None = None
+    ) -> io.NodeOutput:
+        with reporting("Begin"):
+            size, picture = size_of(width, height), None
+            if image is not None:
+                size = size or size_for(image_from(image), model.painter.profile)
+                picture = picture_of(model, image, size)
+            return io.NodeOutput(stages.begin(model.painter, prompt, size, picture))
+
+
+class StrokesPlan(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesPlan",
+            display_name="Plan (Strokes)",
+            category=STAGES,
+            description="Says what to add or change next, and how the whole scene looks then. Write an instruction to "
+            "overrule the model.",
+            search_aliases=[*ALIASES, "plan", "instruction", "next step"],
+            inputs=[
+                model_input(),
+                trajectory_input(),
+                seed_input(),
+                *text_inputs(),
+                io.String.Input(
+                    "instruction", multiline=True, default="",
+                    tooltip="Your own step. Empty: the model writes it. In a loop it holds in every round.",
+                ),
+                io.String.Input(
+                    "description", multiline=True, default="",
+                    tooltip="Your own description of the scene after the step. Empty: the model writes it.",
+                ),
+            ],
+            outputs=[
+                trajectory_output(),
+                io.String.Output("instruction", tooltip="What to change in this round."),
+                io.String.Output("description", tooltip="The whole scene after this round."),
+                io.Boolean.Output("finished", tooltip="True where the model planned nothing more."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: UnifiedModel,
+        trajectory: Trajectory,
+        seed: int,
+        temperature: float,
+        max_tokens: int,
+        instruction: str,
+        description: str,
+    ) -> io.NodeOutput:
+        live, painter = Live("plan"), model.painter
+        with reporting("Plan", trajectory):
+            settings = text_settings(painter.profile.text, temperature, max_tokens)
+            done = stages.plan(
+                painter, trajectory, seed=seed, settings=settings, on_text=live.on_text,
+                instruction=instruction.strip() or None, description=description.strip() or None,
+            )  # fmt: skip
+        step = done.current_round
+        said = (step.plan.instruction, step.plan.description) if step else ("", "")
+        text = " → ".join(part for part in said if part) or "The picture is finished."
+        live.show_text(text)
+        return io.NodeOutput(done, *said, done.ended, ui=payload(cls, done, text))
+
+
+class StrokesSketch(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesSketch",
+            display_name="Sketch (Strokes)",
+            category=STAGES,
+            description="Paints the plan. Connect an image to take that instead.",
+            search_aliases=[*ALIASES, "sketch", "paint", "generate"],
+            inputs=[
+                model_input(),
+                trajectory_input(),
+                seed_input(),
+                *paint_inputs(),
+                io.Image.Input(
+                    "image", optional=True, tooltip="Your own picture of this step; the model paints nothing."
+                ),
+            ],
+            outputs=[
+                trajectory_output(),
+                *image_outputs("The sketch of this round."),
+                changed_output("the picture before this round"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: UnifiedModel, trajectory: Trajectory, seed: int, image: Tensor | None = None, **settings: Any
+    ) -> io.NodeOutput:
+        live = Live("sketch")
+        with reporting("Sketch", trajectory):
+            picture = None if image is None or trajectory.ended else picture_of(model, image, trajectory.size)
+            done = stages.sketch(
+                model.painter, trajectory, seed=seed, image=picture, on_step=live.on_step,
+                settings=_settings(model, trajectory, "sketch", settings),
+            )  # fmt: skip
+        return _painted(cls, live, trajectory, done)
+
+
+class StrokesInspect(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesInspect",
+            display_name="Inspect (Strokes)",
+            category=STAGES,
+            description="Looks at the sketch and says what is wrong with it, if anything. What is simply not painted yet is "
+            "not an error.",
+            search_aliases=[*ALIASES, "inspect", "critique", "critic", "judge"],
+            inputs=[
+                model_input(),
+                trajectory_input(),
+                seed_input(),
+                *text_inputs(),
+                io.Combo.Input(
+                    "verdict", options=["model", "accept", "correct"], default="model",
+                    tooltip="model: it decides. accept: nothing is repainted. correct: your correction is painted.",
+                ),
+                io.String.Input(
+                    "critique", multiline=True, default="", tooltip="Your own words on the sketch, with accept or correct."
+                ),
+                io.String.Input(
+                    "correction", multiline=True, default="", tooltip="What to repaint, with correct: it must be given."
+                ),
+            ],
+            outputs=[
+                trajectory_output(),
+                io.String.Output("critique", tooltip="What was seen."),
+                io.String.Output("correction", tooltip="What to repaint; empty where the sketch was accepted."),
+                io.Boolean.Output("accepted", tooltip="True where nothing has to be repainted."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, verdict: str | None, critique: str | None, correction: str | None) -> bool | str:
+        if verdict not in (None, "model", "accept", "correct"):
+            return f"unknown verdict {verdict}: choose model, accept or correct"
+        if verdict == "correct" and correction is not None and not correction.strip():
+            return 'the verdict is "correct", but there is no correction: say what to repaint'
+        if verdict in ("model", "accept") and correction and correction.strip():
+            return f'a correction was given, but the verdict is "{verdict}": set it to "correct"'
+        if verdict == "model" and critique and critique.strip():
+            return 'a critique was given, but the verdict is "model": set it to "accept" or "correct"'
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: UnifiedModel,
+        trajectory: Trajectory,
+        seed: int,
+        temperature: float,
+        max_tokens: int,
+        verdict: Literal["model", "accept", "correct"],
+        critique: str,
+        correction: str,
+    ) -> io.NodeOutput:
+        live, painter = Live("inspect"), model.painter
+        with reporting("Inspect", trajectory):
+            done = stages.inspect(
+                painter, trajectory, seed=seed, verdict=verdict, critique=critique, correction=correction,
+                settings=text_settings(painter.profile.text, temperature, max_tokens), on_text=live.on_text,
+            )  # fmt: skip
+        step = done.current_round
+        seen = step.critique if step else None
+        if seen is None:
+            return io.NodeOutput(done, "", "", True, ui=payload(cls, done))
+        text = " → ".join(part for part in (seen.explanation, seen.correction) if part)
+        live.show_text(text)
+        return io.NodeOutput(done, seen.explanation, seen.correction, seen.accepted, ui=payload(cls, done, text))
+
+
+class StrokesRefine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesRefine",
+            display_name="Refine (Strokes)",
+            category=STAGES,
+            description="Repaints what the inspection corrected, nothing where it accepted, and closes the round: the model "
+            "says whether the picture is finished.",
+            search_aliases=[*ALIASES, "refine", "correct", "repaint"],
+            inputs=[
+                model_input(),
+                trajectory_input(),
+                seed_input(),
+                *paint_inputs(),
+                io.Mask.Input(
+                    "mask", optional=True,
+                    tooltip="1 = may be repainted. Everything that no part of it touches stays as it is.",
+                ),
+            ],
+            outputs=[
+                trajectory_output(),
+                *image_outputs("The picture at the end of the round."),
+                changed_output("the sketch"),
+                io.Boolean.Output("finished", tooltip="True where the model says that nothing is missing."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls, model: UnifiedModel, trajectory: Trajectory, seed: int, mask: Tensor | None = None, **settings: Any
+    ) -> io.NodeOutput:
+        live = Live("refine")
+        with reporting("Refine", trajectory):
+            done = stages.refine(
+                model.painter, trajectory, seed=seed, mask=None if mask is None else mask_from(mask),
+                settings=_settings(model, trajectory, "refine", settings), on_step=live.on_step,
+            )  # fmt: skip
+        return _painted(cls, live, trajectory, done, done.ended)
+
+
+def _settings(
+    model: UnifiedModel, trajectory: Trajectory, stage: Literal["sketch", "refine"], given: dict[str, Any]
+) -> PaintSettings | None:
+    if trajectory.ended:
+        return None
+    return paint_settings(stages.paint_defaults(model.painter, trajectory, stage), **given)
+
+
+def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Trajectory, *more: bool) -> io.NodeOutput:
+    picture = shown(done)
+    live.show_picture(picture.image)
+    return io.NodeOutput(
+        done,
+        *outputs_of(picture),
+        changed(before.picture, done.picture),
+        *more,
+        ui=payload(node, done, image=picture.image),
+    )

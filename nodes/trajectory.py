@@ -1,0 +1,233 @@
+"""Trajectories themselves: other people's pictures in, any turn out, files, and the contact sheet."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..model_loader.loader import UnifiedModel
+from ..strokes.errors import StrokesError
+from ..strokes.process import store
+from ..strokes.process.painter import Picture
+from ..strokes.process.sheet import contact_sheet
+from ..strokes.process.trajectory import Trajectory, check_size, picture_from
+from .live import payload, reporting
+from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
+from .values import image_from, image_to, latent_from, outputs_of
+
+PICTURES = ("last", "sketch", "refined", "start")
+
+
+class StrokesReplaceImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesReplaceImage",
+            display_name="Replace Image (Strokes)",
+            category=STAGES,
+            description="Puts a picture from any other node (upscaler, ControlNet pass, inpainting, your own hand) in the "
+            "place of the last one; the next stage goes on from there.",
+            search_aliases=[*ALIASES, "replace", "back in", "upscale", "controlnet", "paste"],
+            inputs=[
+                model_input(),
+                trajectory_input(),
+                io.Image.Input("image", optional=True, tooltip="The picture to take. It is resampled to the canvas."),
+                io.Latent.Input(
+                    "latent", optional=True,
+                    tooltip="Instead of an image: a LATENT of the same autoencoder (FLUX's, for BAGEL), taken without loss.",
+                ),
+                io.Boolean.Input(
+                    "resize_canvas", default=False,
+                    tooltip="On: the canvas takes the picture's size, to the next multiple of 16, from here on.",
+                ),
+            ],
+            outputs=[trajectory_output()],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model: UnifiedModel,
+        trajectory: Trajectory,
+        resize_canvas: bool,
+        image: Tensor | None = None,
+        latent: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        with reporting("Replace Image", trajectory):
+            if (image is None) == (latent is None):
+                raise StrokesError("connect either an image or a latent")
+            picture = latent_from(latent, model) if latent is not None else Picture(image_from(image))
+            if resize_canvas:
+                step = model.painter.profile.multiple
+                width, height = (max(1, round(side / step)) * step for side in picture.image.size)
+                check_size((width, height), model.painter.profile)
+                trajectory = trajectory.with_size((width, height))
+            fitted = model.painter.encoded(picture_from(picture, trajectory.size))
+            return io.NodeOutput(trajectory.with_picture(fitted))
+
+
+class StrokesGetTurn(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesGetTurn",
+            display_name="Get Turn (Strokes)",
+            category=STAGES,
+            description="Takes a picture and the texts of any round out of a trajectory.",
+            search_aliases=[*ALIASES, "turn", "round", "history", "extract"],
+            inputs=[
+                trajectory_input("The work to look into."),
+                io.Int.Input("round", default=0, min=0, max=1000, tooltip="From 1. 0 = the last round."),
+                io.Combo.Input(
+                    "picture", options=list(PICTURES), default="last",
+                    tooltip="last: the round's final picture. start: the picture the work began with.",
+                ),
+            ],
+            outputs=[
+                *image_outputs("The picture asked for."),
+                io.String.Output("instruction", tooltip="What the round was to change."),
+                io.String.Output("description", tooltip="The whole scene after the round, as planned."),
+                io.String.Output("critique", tooltip="What was seen in the sketch."),
+                io.String.Output("correction", tooltip="What was to be repainted; empty where the sketch was accepted."),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, trajectory: Trajectory, round: int, picture: str) -> io.NodeOutput:
+        with reporting("Get Turn"):
+            found = find_picture(trajectory, round, picture)
+        step = trajectory.rounds[round - 1] if trajectory.rounds else None
+        seen = step.critique if step else None
+        plan = (step.plan.instruction, step.plan.description) if step else ("", "")
+        return io.NodeOutput(*outputs_of(found), *plan, *((seen.explanation, seen.correction) if seen else ("", "")))
+
+
+def find_picture(trajectory: Trajectory, number: int, kind: str) -> Picture:
+    """The picture ``kind`` of a round (from 1; 0 is the last). Raises StrokesError where there is none, naming what is."""
+    count = len(trajectory.rounds)
+    if number > count:
+        raise StrokesError(f"round {number} was asked for, but the trajectory has {count}")
+    step = trajectory.rounds[number - 1] if count else None
+    refined = step.refinement.picture if step and step.refinement else None
+    last = (step.picture if step else None) or trajectory.start
+    pictures = {
+        "start": trajectory.start,
+        "sketch": step.sketch.picture if step and step.sketch else None,
+        "refined": refined,
+        "last": last,
+    }
+    found = pictures[kind]
+    if found is None:
+        have = ", ".join(name for name, picture in pictures.items() if picture) or "none yet"
+        raise StrokesError(f"round {number or count} has no picture '{kind}'; it has: {have}")
+    return found
+
+
+class StrokesSaveTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesSaveTrajectory",
+            display_name="Save Trajectory (Strokes)",
+            category=STAGES,
+            description="Writes the whole work to a folder: every picture, every text, and trajectory.json, which Load "
+            "Trajectory and the command line open again.",
+            search_aliases=[*ALIASES, "save", "export", "share"],
+            inputs=[
+                trajectory_input("The work to save, finished or not."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="strokes/trajectory",
+                    tooltip="Folder under ComfyUI's output; it is numbered.",
+                ),
+            ],
+            outputs=[io.String.Output("path", tooltip="The folder, for Load Trajectory.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, trajectory: Trajectory, filename_prefix: str) -> io.NodeOutput:
+        output = folder_paths.get_output_directory()
+        with reporting("Save Trajectory"):
+            folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
+            path = os.path.join(folder, f"{name}_{counter:05}_")
+            store.save(trajectory, path)
+        image = trajectory.picture.image if trajectory.picture else None
+        return io.NodeOutput(os.path.relpath(path, output), ui=payload(cls, trajectory, image=image))
+
+
+class StrokesLoadTrajectory(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesLoadTrajectory",
+            display_name="Load Trajectory (Strokes)",
+            category=STAGES,
+            description="Opens a saved work, from this machine or another, to look at it or go on.",
+            search_aliases=[*ALIASES, "load", "open", "import"],
+            inputs=[
+                io.String.Input(
+                    "path",
+                    default="strokes/trajectory_00001_",
+                    tooltip="A trajectory's folder in ComfyUI's output or input.",
+                )
+            ],
+            outputs=[TrajectorySocket.Output("trajectory", tooltip="The work as it was saved.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, path: str | None) -> bool | str:
+        try:
+            return path is None or bool(find_trajectory(path))
+        except StrokesError as error:
+            return str(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, path: str) -> str:
+        try:
+            return str([file.stat().st_mtime_ns for file in sorted(find_trajectory(path).rglob("*"))])
+        except StrokesError:
+            return ""
+
+    @classmethod
+    def execute(cls, path: str) -> io.NodeOutput:
+        with reporting("Load Trajectory"):
+            return io.NodeOutput(store.load(find_trajectory(path)))
+
+
+def find_trajectory(name: str) -> Path:
+    """A trajectory's folder by its name under ComfyUI's output or input; StrokesError where there is none."""
+    places = [Path(folder_paths.get_output_directory()), Path(folder_paths.get_input_directory())]
+    for place in places:
+        folder = (place / name).resolve()
+        folder = folder.parent if folder.name == store.DOCUMENT else folder
+        if folder.is_relative_to(place.resolve()) and (folder / store.DOCUMENT).is_file():
+            return folder
+    raise StrokesError(
+        f"no trajectory '{name}' in {' or '.join(map(str, places))}: give the folder that Save Trajectory wrote"
+    )
+
+
+class StrokesContactSheet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="StrokesContactSheet",
+            display_name="Contact Sheet (Strokes)",
+            category=STAGES,
+            description="The whole process on one picture: plan, sketch, critique and refinement of every round.",
+            search_aliases=[*ALIASES, "sheet", "overview", "storyboard"],
+            inputs=[trajectory_input("The work to show.")],
+            outputs=[io.Image.Output("image", tooltip="The sheet, about 1140 pixels wide.")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
+        sheet = image_to(contact_sheet(trajectory))
+        return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))
