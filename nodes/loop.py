@@ -230,8 +230,10 @@ def _body(prompt: DynamicPrompt, start: str, end: str) -> list[str]:
         return found
 
     after, beyond = reach(start, below), reach(end, below)
-    shown_there = [
-        n for n in after - beyond if core.NODE_CLASS_MAPPINGS[prompt.get_node(n)["class_type"]].OUTPUT_NODE is True
-    ]
+    shown_there = [node for node in after - beyond if _is_output(prompt.get_node(node)["class_type"])]
     wanted = set().union(*(reach(node, above) for node in (end, *shown_there)))
     return sorted((after & wanted) - beyond - {start})
+
+
+def _is_output(kind: str) -> bool:
+    return getattr(core.NODE_CLASS_MAPPINGS[kind], "OUTPUT_NODE", False)
