@@ -22,6 +22,7 @@ from ..strokes.errors import StrokesError
 from ..strokes.process.loop import MAX_ROUNDS
 from ..strokes.process.trajectory import Trajectory
 from .live import reporting
+from .rounds import keep_rounds
 from .sockets import (
     ALIASES,
     LOOPS,
@@ -173,8 +174,11 @@ class StrokesLoopEnd(io.ComfyNode):
         done = trajectory or loop
         if done.ended or stop or rounds <= 1:
             return _results(done)
+        me = cls.hidden.unique_id
+        if not _COPY.fullmatch(me):
+            keep_rounds(me, loop)
         with reporting("Loop End", done):
-            return _next_round(cls.hidden.dynprompt, cls.hidden.unique_id, done, rounds - 1)
+            return _next_round(cls.hidden.dynprompt, me, done, rounds - 1)
 
 
 def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: int) -> io.NodeOutput:

@@ -178,7 +178,8 @@ executors: dict[str, execution.PromptExecutor] = {}
 def executor(cache: str) -> execution.PromptExecutor:
     kinds = {
         "classic": (execution.CacheType.CLASSIC, {}),
-        "ram": (execution.CacheType.RAM_PRESSURE, {"ram": 2.0, "ram_inactive": 20.0}),
+        # The default: everything that a run does not use is dropped, unless so much memory is free.
+        "ram": (execution.CacheType.RAM_PRESSURE, {"ram": 2.0, "ram_inactive": 128.0}),
         "lru": (execution.CacheType.LRU, {"lru": 100}),
         "none": (execution.CacheType.NONE, {}),
     }
@@ -195,8 +196,8 @@ def run(prompt: dict, cache: str = "ram", stop_in: str = "", after_calls: int = 
     """Run a graph; ``stop_in`` interrupts in a node of that class (or id) after so many model calls."""
     seen.clear()
     valid = asyncio.run(execution.validate_prompt("p", prompt, None))
+    errors = [(node, e["message"], e["details"]) for node, found in valid[3].items() for e in found["errors"]]
     if not valid[0]:
-        errors = [(node, e["message"], e["details"]) for node, found in valid[3].items() for e in found["errors"]]
         return {"invalid": errors or [("", valid[1]["message"], valid[1].get("details", ""))]}
     interrupt.clear()
     interrupt.update(stop_in=stop_in, after=after_calls, since=None)
@@ -212,6 +213,7 @@ def run(prompt: dict, cache: str = "ram", stop_in: str = "", after_calls: int = 
         if e == "executed" and d["output"]
     ]
     return {
+        "invalid": errors,  # outputs that are in order run all the same
         "ran": started,
         "reports": reports,
         "payloads": payloads,
