@@ -52,5 +52,5 @@ def keep_rounds(root: str, begun: Trajectory) -> None:
 
 
 def _forget(key: int, cache: weakref.ref[RoundCache]) -> None:
-    if _kept.get(key) is cache():
+    if cache() is not None and _kept.get(key) is cache():
         del _kept[key]

@@ -24,14 +24,15 @@ class MemoCounts:
 
 
 class Memo:
-    """Blocks of one network, least recently used first, at most ``capacity`` bytes.
+    """Blocks of one network, least recently used first, at most ``capacity`` bytes (None: an eighth of the weights').
 
     ``variant`` names what else decides a block beside its prefix: the patches on the weights. ``evict`` and ``clear``
     may be called at any time: whoever is using a block holds it.
     """
 
-    def __init__(self, runner: Runner, capacity: int = 2 << 30):
-        self.runner, self.capacity = runner, capacity
+    def __init__(self, runner: Runner, capacity: int | None = None):
+        weights = sum(parameter.nbytes for parameter in runner.model.parameters())
+        self.runner, self.capacity = runner, weights // 8 if capacity is None else capacity
         self.counts = MemoCounts()
         self._blocks: OrderedDict[tuple[str, bytes], Block] = OrderedDict()
 

@@ -43,7 +43,7 @@ class BagelPainter:
     def __init__(self, checkpoint: Checkpoint, memo: Memo | None = None, variant: str = ""):
         """``memo`` may be shared by painters of one network; ``variant`` tells patched weights apart in it."""
         self.checkpoint = checkpoint
-        self.memo = memo or Memo(Runner(checkpoint.model, checkpoint.special))
+        self.memo = Memo(Runner(checkpoint.model, checkpoint.special)) if memo is None else memo
         self.runner, self.variant = self.memo.runner, variant
         self._encoded: dict[str, Tensor] = {}
 

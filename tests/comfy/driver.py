@@ -293,6 +293,15 @@ def unload() -> dict:
     return memo_counts()
 
 
+def pressure(fraction: float) -> dict:
+    """Ask the language model's patcher for a share of its memo, as ComfyUI does when memory runs short."""
+    memo = next(m for m in gc.get_objects() if type(m).__name__ == "Memo")
+    owner = next(m.model for m in memory.current_loaded_models if getattr(m.model.model, "memo", None) is memo)
+    freed = owner.partially_unload(owner.offload_device, int(memo.nbytes * fraction))
+    weights = memory.module_size(owner.model)
+    return {"freed": freed, "bytes": memo.nbytes, "counted": owner.model_size(), "weights": weights}
+
+
 def parity(folder: str) -> dict:
     """``strokes parity`` with ComfyUI's layers."""
     import comfy.ops
@@ -302,7 +311,7 @@ def parity(folder: str) -> dict:
 
 
 OPERATIONS = {
-    "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "parity": parity,
+    "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "pressure": pressure, "parity": parity,
     "schemas": lambda: {n: c.GET_NODE_INFO_V1() for n, c in nodes.NODE_CLASS_MAPPINGS.items() if n.startswith("Strokes")},
 }  # fmt: skip
 
