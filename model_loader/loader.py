@@ -38,12 +38,6 @@ class ManagedAutoencoder(Autoencoder):
         super().__init__(autoencoder.module, autoencoder.scale, autoencoder.shift)
         self.patcher = owner
 
-    @property
-    def is_flux(self) -> bool:
-        """Whether it has the size of FLUX's: then its latents are FLUX latents."""
-        config = self.module.config
-        return config.latent_channels == 16 and tuple(config.block_out_channels) == (128, 256, 512, 512)
-
     def _load(self, pixels: int) -> None:
         needed = pixels * AE_BYTES_PER_PIXEL * self._where["dtype"].itemsize
         # Its layers are diffusers' own and cannot be streamed, so all of it or nothing.
@@ -61,10 +55,11 @@ class ManagedAutoencoder(Autoencoder):
 class ManagedPainter(BagelPainter):
     """A painter whose network is brought to its device before each use of it."""
 
-    def __init__(self, checkpoint: Checkpoint, memo: Memo, patchers: Sequence[Any]):
+    def __init__(self, checkpoint: Checkpoint, memo: Memo, patchers: Sequence[Any], autoencoder: Any):
+        """``patchers`` are the language model's and the vision model's, ``autoencoder`` is its own."""
         # A patch makes the same prefix mean other keys and values.
         super().__init__(checkpoint, memo, "/".join(str(p.patches_uuid) for p in patchers))
-        self.patchers = tuple(patchers)
+        self.patchers, self.autoencoder = tuple(patchers), autoencoder
 
     def _blocks(self, state: Prefix) -> list[Block]:
         config = self.checkpoint.model.config
@@ -104,11 +99,12 @@ class UnifiedModel:
         return self.painter.patchers[0]
 
     def get_models(self) -> list[Any]:
-        return [*self.painter.patchers, self.painter.checkpoint.autoencoder.patcher]
+        return [*self.painter.patchers, self.painter.autoencoder]
 
     def with_patchers(self, patchers: Sequence[Any]) -> UnifiedModel:
         """The same weights behind other patchers."""
-        return UnifiedModel(ManagedPainter(self.painter.checkpoint, self.painter.memo, patchers), self.base or self)
+        painter = ManagedPainter(self.painter.checkpoint, self.painter.memo, patchers, self.painter.autoencoder)
+        return UnifiedModel(painter, self.base or self)
 
 
 # Finds what some node's output still holds; holds nothing itself.
@@ -142,7 +138,7 @@ def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel
     nn.Module.to(module, memory.vae_dtype(load_device, [torch.bfloat16]))
     autoencoder = patcher(Container({"autoencoder": module}), load_device, offload_device)
     managed = ManagedAutoencoder(checkpoint.autoencoder, autoencoder)
-    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), memo, patchers))
+    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), memo, patchers, autoencoder))
 
 
 class Container(nn.Module):

@@ -18,7 +18,7 @@ FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
 
 def key_map(keys: list[str]) -> dict[str, str]:
     """LoRA layer names in all common forms → keys of the network."""
-    found = {}
+    found: dict[str, str] = {}
     for key in keys:
         name = key.removesuffix(".weight")
         if name != key:

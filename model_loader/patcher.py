@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
 
 
-class _WithMemo:
+class _WithMemo(comfy.model_patcher.ModelPatcher if TYPE_CHECKING else object):  # type: ignore[misc]
     """Mixin before a ``ModelPatcher``; the memo is ``self.model.memo``, shared by all clones of the patcher."""
 
     def model_size(self) -> int:
-        return super().model_size() + self.model.memo.nbytes  # type: ignore[misc]
+        return super().model_size() + self.model.memo.nbytes
 
     def loaded_size(self) -> int:
-        return super().loaded_size() + self.model.memo.nbytes  # type: ignore[misc]
+        return super().loaded_size() + self.model.memo.nbytes
 
     def clone(self, *args: Any, **kwargs: Any) -> Any:
         # The base hands model_size() on as the size of the weights, which would count the memo for good.
-        copy = super().clone(*args, **kwargs)  # type: ignore[misc]
-        copy.size = self.size  # type: ignore[attr-defined]
+        copy = super().clone(*args, **kwargs)
+        copy.size = self.size
         return copy
 
     def partially_unload(self, device_to: torch.device, memory_to_free: float = 0, force_patch_weights: bool = False):
         freed = self.model.memo.evict(memory_to_free)
         if 0 < memory_to_free <= freed:
             return freed
-        return freed + super().partially_unload(device_to, memory_to_free - freed, force_patch_weights)  # type: ignore[misc]
+        return freed + super().partially_unload(device_to, memory_to_free - freed, force_patch_weights)
 
     def detach(self, unpatch_all: bool = True) -> Any:
         # ComfyUI also detaches a patcher, keeping its weights where they are, each time it loads it again.
         if unpatch_all:
             self.model.memo.clear()
-        return super().detach(unpatch_all)  # type: ignore[misc]
+        return super().detach(unpatch_all)
 
 
 def patcher(container: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> Any:

@@ -59,9 +59,12 @@ class StrokesReplaceImage(io.ComfyNode):
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         with reporting("Replace Image", trajectory):
-            if (image is None) == (latent is None):
+            if image is not None and latent is None:
+                picture = Picture(image_from(image))
+            elif latent is not None and image is None:
+                picture = latent_from(latent, model)
+            else:
                 raise StrokesError("connect either an image or a latent")
-            picture = latent_from(latent, model) if latent is not None else Picture(image_from(image))
             if resize_canvas:
                 step = model.painter.profile.multiple
                 width, height = (max(1, round(side / step)) * step for side in picture.image.size)

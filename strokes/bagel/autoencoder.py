@@ -78,6 +78,12 @@ class Autoencoder:
         return cls(module, scale, shift)
 
     @property
+    def is_flux(self) -> bool:
+        """Whether it has the size of FLUX's: then its latents are FLUX latents."""
+        config = self.module.config
+        return config.latent_channels == 16 and tuple(config.block_out_channels) == (128, 256, 512, 512)
+
+    @property
     def _where(self) -> dict[str, Any]:
         weight = self.module.encoder.conv_in.weight
         return {"device": weight.device, "dtype": weight.dtype}

@@ -90,6 +90,19 @@ class Report:
         return {"ui": {"report": [found]}}
 
 
+class CompareLatents:
+    """Output node: which cells of two LATENTs are equal bit for bit."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"one": ("LATENT",), "other": ("LATENT",)}}
+
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE, CATEGORY = (), "go", True, "test"
+
+    def go(self, one, other):
+        return {"ui": {"report": [{"same": (one["samples"] == other["samples"])[0].all(dim=0).tolist()}]}}
+
+
 class Unload:
     """Hands a trajectory on and throws every model out of memory."""
 
@@ -150,27 +163,9 @@ class StopAfter:
         return (len(trajectory.rounds) >= rounds,)
 
 
-class EndAfter:
-    """Ends the work from the given round on, as the model would."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"trajectory": ("STROKES_TRAJECTORY",), "rounds": ("INT", {"default": 1})}}
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("STROKES_TRAJECTORY",), "go", "test"
-
-    def go(self, trajectory, rounds):
-        module = pack("strokes.process.trajectory")
-        if trajectory.ended and len(trajectory.rounds) < rounds:
-            last = trajectory.rounds[-1]
-            go_on = module.replace(last, refinement=module.replace(last.refinement, ended=False))
-            return (module.replace(trajectory, rounds=(*trajectory.rounds[:-1], go_on), end=None),)
-        return (trajectory.with_end(module.End()) if len(trajectory.rounds) >= rounds else trajectory,)
-
-
 TEST_NODES = {
     "TestReport": Report, "TestUnload": Unload, "TestPlain": Plain, "TestSupply": Supply, "TestStopAfter": StopAfter,
-    "TestEndAfter": EndAfter,
+    "TestCompareLatents": CompareLatents,
 }  # fmt: skip
 executors: dict[str, execution.PromptExecutor] = {}
 
@@ -293,6 +288,16 @@ def unload() -> dict:
     return memo_counts()
 
 
+def weights() -> str:
+    """A digest of every weight of the networks, unpatched as after an unload."""
+    memory.unload_all_models()
+    found = hashlib.sha256()
+    for model in [m for m in gc.get_objects() if type(m).__name__ == "Bagel"]:
+        for key, tensor in sorted(model.state_dict().items()):
+            found.update(key.encode() + tensor.float().numpy().tobytes())
+    return found.hexdigest()
+
+
 def pressure(fraction: float) -> dict:
     """Ask the language model's patcher for a share of its memo, as ComfyUI does when memory runs short."""
     memo = next(m for m in gc.get_objects() if type(m).__name__ == "Memo")
@@ -307,12 +312,18 @@ def parity(folder: str) -> dict:
     import comfy.ops
 
     rows = pack("strokes.bagel.parity").compare_folder(Path(folder), comfy.ops.manual_cast)
-    return {"compared": len(rows), "missed": [row.name for row in rows if not row.passed]}
+    return {"compared": len(rows), "missed": [row.name for row in rows if not row.ok]}
+
+
+def schemas() -> dict:
+    return {
+        name: kind.GET_NODE_INFO_V1() for name, kind in nodes.NODE_CLASS_MAPPINGS.items() if name.startswith("Strokes")
+    }
 
 
 OPERATIONS = {
-    "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "pressure": pressure, "parity": parity,
-    "schemas": lambda: {n: c.GET_NODE_INFO_V1() for n, c in nodes.NODE_CLASS_MAPPINGS.items() if n.startswith("Strokes")},
+    "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "pressure": pressure,
+    "weights": weights, "parity": parity, "schemas": schemas,
 }  # fmt: skip
 
 
