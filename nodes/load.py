@@ -27,8 +27,8 @@ class StrokesLoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint", options=checkpoint_names(), default=EMBEDDED,
-                    tooltip="Weights in models/strokes, with ae.safetensors, configurations and tokenizer beside them. "
-                    f"{EMBEDDED} ships along.",
+                    tooltip="Weights in models/strokes or models/bagel, with ae.safetensors, configurations and tokenizer beside "
+                    f"them. {EMBEDDED} ships along.",
                 ),
                 io.Combo.Input(
                     "precision", options=list(PRECISIONS), default="auto",
@@ -36,7 +36,7 @@ class StrokesLoadModel(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "device", options=list(DEVICES), default="auto", advanced=True,
-                    tooltip="auto: ComfyUI's own choice, moved and streamed as memory allows.",
+                    tooltip="auto: ComfyUI's own choice, moved and streamed as memory allows. cpu: never leaves it.",
                 ),
             ],
             outputs=[ModelSocket.Output("model", tooltip="For every stage; one wire can serve them all.")],

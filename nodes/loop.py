@@ -77,7 +77,7 @@ class StrokesLoop(io.ComfyNode):
             search_aliases=[*ALIASES, "loop", "repeat", "rounds", "iterate"],
             inputs=[
                 model_input(),
-                trajectory_input("The work to go on with, from Begin or any stage that closes a round."),
+                trajectory_input("The work to go on with, from Begin, Refine or another loop."),
                 _rounds_input(),
                 seed_input(),
                 *text_inputs(),
@@ -126,7 +126,7 @@ class StrokesLoopStart(io.ComfyNode):
             category=LOOPS,
             description="Where a round begins. Whatever stands between here and Loop End runs once a round.",
             search_aliases=[*ALIASES, "loop", "repeat", "for", "while"],
-            inputs=[trajectory_input("The work to go on with, from Begin or any stage that closes a round.")],
+            inputs=[trajectory_input("The work to go on with, from Begin, Refine or another loop.")],
             outputs=[
                 TrajectorySocket.Output("trajectory", tooltip="The work at the beginning of the round."),
                 LoopSocket.Output("loop", tooltip="Connect it to Loop End."),

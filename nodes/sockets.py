@@ -45,20 +45,21 @@ def changed_output(since: str) -> io.Output:
     return io.Mask.Output("changed", tooltip=f"1 where the picture differs from {since}.")
 
 
-def seed_input() -> io.Input:
+def seed_input(of_process: bool = True) -> io.Input:
+    tip = "Seed of the whole process. Each stage and round derives its own from it, so the same seed fits all stages."
     return io.Int.Input(
         "seed",
         default=0,
         min=0,
         max=2**63 - 1,
         control_after_generate=io.ControlAfterGenerate.fixed,
-        tooltip="Seed of the whole process. Each stage and round derives its own from it, so the same seed fits all stages.",
+        tooltip=tip if of_process else "Same seed, same result.",
     )
 
 
-def size_inputs() -> list[io.Input]:
+def size_inputs(auto: str) -> list[io.Input]:
+    """``auto`` says what is taken where nothing is given."""
     tip = "Canvas {} in pixels, a multiple of 16. 0 = auto: {}."
-    auto = "what suits the checkpoint, or the picture to start from"
     return [
         io.Int.Input(name, default=0, min=0, max=4096, step=16, tooltip=tip.format(name, auto))
         for name in ("width", "height")
@@ -91,7 +92,7 @@ def paint_inputs() -> list[io.Input]:
         ),
         io.Float.Input(
             "image_guidance", default=0.0, min=0.0, max=20.0, step=0.1, advanced=True,
-            tooltip="How strongly the picture follows the one before. 0 = auto; 1 = none.",
+            tooltip="How strongly the picture follows the one before, where text guidance is on. 0 = auto; 1 = none.",
         ),
         io.Float.Input(
             "shift", default=0.0, min=0.0, max=20.0, step=0.1, advanced=True,
@@ -99,7 +100,8 @@ def paint_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "renorm", options=[AUTO, *RENORMS], default=AUTO, advanced=True,
-            tooltip="How guidance is kept from burning the picture: per picture, per token, or per token on the text part.",
+            tooltip="How guidance is kept from burning the picture. global: per picture; channel: per token; text_channel: "
+            "per token, on the text part.",
         ),
         io.Boolean.Input(
             "extrapolate", default=False, advanced=True,

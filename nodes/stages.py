@@ -45,8 +45,12 @@ class StrokesBegin(io.ComfyNode):
             inputs=[
                 model_input(),
                 io.String.Input("prompt", multiline=True, default="", tooltip="What the finished picture shows."),
-                *size_inputs(),
-                io.Image.Input("image", optional=True, tooltip="A picture to go on from, instead of an empty canvas."),
+                *size_inputs("what suits the checkpoint, or the picture to start from"),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="A picture to go on from, instead of an empty canvas. It is stretched to it.",
+                ),
             ],
             outputs=[TrajectorySocket.Output("trajectory", tooltip="The empty work: connect it to Plan or to a loop.")],
         )
@@ -141,7 +145,9 @@ class StrokesSketch(io.ComfyNode):
                 seed_input(),
                 *paint_inputs(),
                 io.Image.Input(
-                    "image", optional=True, tooltip="Your own picture of this step; the model paints nothing."
+                    "image",
+                    optional=True,
+                    tooltip="Your own picture of this step, stretched to the canvas; the model paints nothing.",
                 ),
             ],
             outputs=[
@@ -255,7 +261,8 @@ class StrokesRefine(io.ComfyNode):
                 *paint_inputs(),
                 io.Mask.Input(
                     "mask", optional=True,
-                    tooltip="1 = may be repainted. Everything that no part of it touches stays as it is.",
+                    tooltip="1 = may be repainted, in cells of 16 pixels; every cell that it does not touch stays as it is. An "
+                    "empty mask is an error.",
                 ),
             ],
             outputs=[

@@ -36,14 +36,14 @@ class StrokesReplaceImage(io.ComfyNode):
             inputs=[
                 model_input(),
                 trajectory_input(),
-                io.Image.Input("image", optional=True, tooltip="The picture to take. It is resampled to the canvas."),
+                io.Image.Input("image", optional=True, tooltip="The picture to take. It is stretched to the canvas."),
                 io.Latent.Input(
                     "latent", optional=True,
                     tooltip="Instead of an image: a LATENT of the same autoencoder (FLUX's, for BAGEL), taken without loss.",
                 ),
                 io.Boolean.Input(
                     "resize_canvas", default=False,
-                    tooltip="On: the canvas takes the picture's size, to the next multiple of 16, from here on.",
+                    tooltip="On: the canvas takes the picture's size, to the nearest multiple of 16, from here on.",
                 ),
             ],
             outputs=[trajectory_output()],
