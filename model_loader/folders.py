@@ -23,7 +23,8 @@ def register() -> None:
 
 def checkpoint_names() -> list[str]:
     """What the loader offers: the model that ships along, then every weights file, as ``folder/file.safetensors``."""
-    found = folder_paths.get_filename_list(FOLDER)
+    # One spelling on every system, or a shared workflow would not find its checkpoint on another.
+    found = [name.replace("\\", "/") for name in folder_paths.get_filename_list(FOLDER)]
     return [EMBEDDED, *(n for n in found if n.endswith(".safetensors") and os.path.basename(n) not in _COMPANIONS)]
 
 

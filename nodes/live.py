@@ -39,7 +39,7 @@ class Live:
     def on_step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
         """For :data:`.painter.OnStep`."""
         if self._due() and done < total:
-            self._api.execution.set_progress(done, total, preview_image=preview())
+            self._api.execution.set_progress(done, total, preview_image=_large(preview()))
 
     def show_text(self, text: str) -> None:
         server, context = PromptServer.instance, get_executing_context()
@@ -49,7 +49,7 @@ class Live:
 
     def show_picture(self, image: Image.Image, calls: int = 1) -> None:
         """The last preview hides every other picture on the node, so it is the finished one."""
-        self._api.execution.set_progress(calls, calls, preview_image=image, ignore_size_limit=True)
+        self._api.execution.set_progress(calls, calls, preview_image=_large(image), ignore_size_limit=True)
 
     def _due(self) -> bool:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -58,6 +58,14 @@ class Live:
             return False
         self._last = now
         return True
+
+
+def _large(image: Image.Image) -> Image.Image:
+    """Nodes show a preview at its own size, and the small model's pictures would be stamps."""
+    factor = 256 // max(image.size)
+    return (
+        image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST) if factor > 1 else image
+    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import subprocess
 import time
 from collections import Counter
@@ -17,15 +18,21 @@ from uuid import uuid4
 
 import websocket
 
+TEXT, PREVIEW = 3, 4  # of the binary messages
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
 
 @dataclass
 class Run:
-    """What came over the websocket for one prompt. ``bytes`` counts by message type; binary ones are "binary"."""
+    """What came over the websocket for one prompt. ``bytes`` counts by message type; binary ones are "binary".
+
+    ``texts`` and ``previews`` are (when, node, live text or JPEG).
+    """
 
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     bytes: Counter[str] = field(default_factory=Counter)
+    texts: list[tuple[float, str, str]] = field(default_factory=list)
+    previews: list[tuple[float, str, bytes]] = field(default_factory=list)
     history: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -103,6 +110,9 @@ class Server:
         client, run, began = uuid4().hex, Run(), time.monotonic()
         listener = websocket.create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={client}", timeout=seconds)
         try:
+            # As the frontend does: previews then say whose they are.
+            features = {"supports_preview_metadata": True}
+            listener.send(json.dumps({"type": "feature_flags", "data": features}))
             number = self.post("prompt", {"prompt": prompt, "client_id": client})["prompt_id"]
             while not run.messages or run.messages[-1][0] not in ENDS:
                 if time.monotonic() - began > seconds:
@@ -129,6 +139,12 @@ class Server:
 def _collect(run: Run, message: str | bytes, number: str) -> None:
     if isinstance(message, bytes):
         run.bytes["binary"] += len(message)
+        kind, length = struct.unpack(">II", message[:8])
+        head, rest = message[8 : 8 + length], message[8 + length :]
+        if kind == TEXT:
+            run.texts.append((time.monotonic(), head.decode(), rest.decode()))
+        elif kind == PREVIEW:
+            run.previews.append((time.monotonic(), json.loads(head)["display_node_id"], rest))
         return
     found = json.loads(message)
     if found["data"].get("prompt_id") == number:
