@@ -92,27 +92,24 @@ class StrokesLoop(io.ComfyNode):
     def execute(cls, model: UnifiedModel, trajectory: Trajectory, **given: Any) -> io.NodeOutput:
         me, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
         wires = {"model": model, "trajectory": trajectory} if args.cache_none else prompt.get_node(me)["inputs"]
-        names = ("seed", "temperature", "max_tokens", *(i.id for i in paint_inputs()))
-        seed, *text_and_paint = names
-        text, paint = text_and_paint[:2], text_and_paint[2:]
+        text = {name: given[name] for name in ("seed", "temperature", "max_tokens")}
+        paint = {name: given[name] for name in ("seed", *(setting.id for setting in paint_inputs()))}
 
-        def stage(kind: str, before: list[Any], widgets: list[str], **more: Any) -> dict[str, Any]:
-            inputs = {"model": wires["model"], "trajectory": before, seed: given[seed], **more}
-            return {"class_type": kind, "inputs": inputs | {name: given[name] for name in widgets}}
+        def stage(kind: str, before: list[Any], settings: dict[str, Any]) -> dict[str, Any]:
+            return {"class_type": kind, "inputs": {"model": wires["model"], "trajectory": before, **settings}}
 
         start, plan, sketch, inspect, refine, end = (
             f"{me}.{name}" for name in ("start", "plan", "sketch", "inspect", "refine", "end")
         )
-        none = {"instruction": "", "description": ""}
-        model_decides = {"verdict": "model", "critique": "", "correction": ""}
-        rounds = {"loop": [start, 1], "trajectory": [refine, 0], "rounds": given["rounds"]}
+        ends = {"loop": [start, 1], "trajectory": [refine, 0], "rounds": given["rounds"]}
+        decides = {"verdict": "model", "critique": "", "correction": ""}
         graph = {
             start: {"class_type": "StrokesLoopStart", "inputs": {"trajectory": wires["trajectory"]}},
-            plan: stage("StrokesPlan", [start, 0], text, **none),
+            plan: stage("StrokesPlan", [start, 0], {**text, "instruction": "", "description": ""}),
             sketch: stage("StrokesSketch", [plan, 0], paint),
-            inspect: stage("StrokesInspect", [sketch, 0], text, **model_decides),
+            inspect: stage("StrokesInspect", [sketch, 0], {**text, **decides}),
             refine: stage("StrokesRefine", [inspect, 0], paint),
-            end: {"class_type": "StrokesLoopEnd", "inputs": rounds},
+            end: {"class_type": "StrokesLoopEnd", "inputs": ends},
         }
         return io.NodeOutput(*([end, i] for i in range(len(cls.SCHEMA.outputs))), expand=graph)
 
