@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from ..strokes.bagel.autoencoder import Autoencoder
 from ..strokes.bagel.checkpoint import Checkpoint, find_weights, load
-from ..strokes.bagel.context import Block, Prefix, Runner
+from ..strokes.bagel.context import Runner
 from ..strokes.bagel.images import to_image
 from ..strokes.bagel.memo import Memo
 from ..strokes.bagel.model import Bagel
 from ..strokes.bagel.painter import BagelPainter
+from ..strokes.process.painter import Painted, Written
 from .patcher import patcher
 
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -53,7 +54,7 @@ class ManagedAutoencoder(Autoencoder):
 
 
 class ManagedPainter(BagelPainter):
-    """A painter whose network is brought to its device before each use of it."""
+    """A painter whose network is brought to its device before it writes and paints; anything may have run in between."""
 
     def __init__(self, checkpoint: Checkpoint, memo: Memo, patchers: Sequence[Any], autoencoder: Any):
         """``patchers`` are the language model's and the vision model's, ``autoencoder`` is its own."""
@@ -61,7 +62,16 @@ class ManagedPainter(BagelPainter):
         super().__init__(checkpoint, memo, "/".join(str(p.patches_uuid) for p in patchers))
         self.patchers, self.autoencoder = tuple(patchers), autoencoder
 
-    def _blocks(self, state: Prefix) -> list[Block]:
+    def write_text(self, *args: Any, **kwargs: Any) -> Written:
+        self._load()
+        return super().write_text(*args, **kwargs)
+
+    def paint_picture(self, *args: Any, **kwargs: Any) -> Painted:
+        self._load()
+        return super().paint_picture(*args, **kwargs)
+
+    def _load(self) -> None:
+        # Once for all that is prefilled: loading again makes room by evicting what was just computed.
         config = self.checkpoint.model.config
         language = config.language
         # Three guidance branches of the largest canvas, one layer's activations.
@@ -69,8 +79,8 @@ class ManagedPainter(BagelPainter):
         needed = (
             rows * (2 * language.intermediate_size + 8 * language.hidden_size) * self.checkpoint.model.dtype.itemsize
         )
-        memory.load_models_gpu(list(self.patchers), memory_required=needed)
-        return super()._blocks(state)
+        to_fill = max(self.memo.capacity - self.memo.nbytes, 0)
+        memory.load_models_gpu(list(self.patchers), memory_required=needed + to_fill)
 
     def preview(self, latents: Tensor) -> Image.Image:
         if not self.checkpoint.autoencoder.is_flux:
@@ -93,6 +103,10 @@ class UnifiedModel:
         self.painter = painter
         # Whoever holds the model with a LoRA keeps the one without, so that neither is ever loaded twice.
         self.base = base
+
+    def is_dynamic(self) -> bool:
+        """Whether ComfyUI streams it by itself: such an output is not given up under pressure while it is in use."""
+        return self.patcher.is_dynamic()
 
     @property
     def patcher(self) -> Any:
@@ -129,11 +143,15 @@ def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel
     offload_device = torch.device("cpu") if device == "cpu" else memory.unet_offload_device()
     checkpoint = load(weights, "cpu", dtype, comfy.ops.manual_cast)
     memo = Memo(Runner(checkpoint.model, checkpoint.special, load_device))
+    # A card that streams the weights keeps most of itself for them.
+    memo.capacity = min(memo.capacity, memory.get_total_memory(load_device) // 8)
     containers = split(checkpoint.model)
     containers[0].memo = memo
     patchers = [patcher(container, load_device, offload_device) for container in containers]
 
     module = checkpoint.autoencoder.module
+    if device == "auto":
+        load_device, offload_device = memory.vae_device(), memory.vae_offload_device()
     # diffusers' own ``to`` warns about modules it would keep in float32, of which this one has none.
     nn.Module.to(module, memory.vae_dtype(load_device, [torch.bfloat16]))
     autoencoder = patcher(Container({"autoencoder": module}), load_device, offload_device)

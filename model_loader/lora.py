@@ -6,6 +6,7 @@ from pathlib import Path
 
 import comfy.lora
 import comfy.utils
+from comfy.weight_adapter.lora import LoRAAdapter
 
 from ..strokes.bagel.checkpoint import shapes_of
 from ..strokes.errors import StrokesError
@@ -39,6 +40,8 @@ def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel
         weights = patcher.model_state_dict()
         patches = comfy.lora.load_lora(tensors, key_map(list(weights)), log_missing=False)
         for key, adapter in patches.items():
+            if key not in weights:
+                raise StrokesError(f"{path.name} changes {key}, which {model.painter.profile.name} has not")
             _check(path, key, adapter, tuple(weights[key].shape))
         clone = patcher.clone()
         if patches:
@@ -55,9 +58,9 @@ def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel
 
 
 def _check(path: Path, key: str, adapter: object, shape: tuple[int, ...]) -> None:
-    parts = getattr(adapter, "weights", None)
-    if getattr(adapter, "name", "") != "lora" or parts is None:
+    if not isinstance(adapter, LoRAAdapter):
         return
-    made = (parts[0].shape[0], parts[1].shape[1])
+    up, down = adapter.weights[:2]
+    made = (up.shape[0], down.shape[1])
     if made != shape:
         raise StrokesError(f"{path.name}: the LoRA of {key} is for {list(made)}, the network's is {list(shape)}")

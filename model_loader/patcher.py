@@ -16,7 +16,13 @@ class _WithMemo(comfy.model_patcher.ModelPatcher if TYPE_CHECKING else object): 
         return super().model_size() + self.model.memo.nbytes
 
     def loaded_size(self) -> int:
-        return super().loaded_size() + self.model.memo.nbytes
+        # What a dynamic patcher has loaded, ComfyUI takes for reclaimable page by page, which the memo is not.
+        return super().loaded_size() + (0 if self.is_dynamic() else self.model.memo.nbytes)
+
+    def load(self, *args: Any, **kwargs: Any) -> None:
+        super().load(*args, **kwargs)
+        # A full load takes model_size() for the weights' share.
+        self.model.model_loaded_weight_memory = min(self.model.model_loaded_weight_memory, self.size)
 
     def clone(self, *args: Any, **kwargs: Any) -> Any:
         # The base hands model_size() on as the size of the weights, which would count the memo for good.

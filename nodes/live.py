@@ -24,7 +24,11 @@ INTERVAL = 0.5
 
 
 class Live:
-    """Progress, previews and text of the node that is running now. ``stage`` is "plan", "inspect" or anything else."""
+    """Progress, previews and text of the node that is running now.
+
+    ``stage`` is "plan" or "inspect" where the text has tags. An interrupt is looked for here, between tokens and steps;
+    ComfyUI's layers look for it at every call.
+    """
 
     def __init__(self, stage: str = ""):
         self.stage = stage
@@ -34,7 +38,7 @@ class Live:
     def on_text(self, text: str, tokens: int) -> None:
         """For :data:`.painter.OnText`."""
         if self._due():
-            self.show_text(readable(self.stage, text) if self.stage in ("plan", "inspect") else text)
+            self.show_text(readable(self.stage, text) if self.stage else text)
 
     def on_step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
         """For :data:`.painter.OnStep`."""
@@ -47,9 +51,9 @@ class Live:
             node = get_progress_state().dynprompt.get_display_node_id(context.node_id)
             server.send_progress_text(text, node, server.client_id)
 
-    def show_picture(self, image: Image.Image, calls: int = 1) -> None:
+    def show_picture(self, image: Image.Image) -> None:
         """The last preview hides every other picture on the node, so it is the finished one."""
-        self._api.execution.set_progress(calls, calls, preview_image=_large(image), ignore_size_limit=True)
+        self._api.execution.set_progress(1, 1, preview_image=_large(image), ignore_size_limit=True)
 
     def _due(self) -> bool:
         comfy.model_management.throw_exception_if_processing_interrupted()

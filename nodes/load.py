@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import folder_paths
+from comfy.cli_args import args
 from comfy_api.latest import io
 
 from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
@@ -11,6 +12,7 @@ from ..model_loader.lora import apply_lora
 from ..strokes.bagel.checkpoint import find_weights
 from ..strokes.errors import StrokesError
 from .live import reporting
+from .rounds import hold_for_this_run
 from .sockets import ALIASES, STAGES, ModelSocket, model_input
 
 
@@ -43,7 +45,9 @@ class StrokesLoadModel(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str, precision: str, device: str) -> str:
+    def fingerprint_inputs(cls, checkpoint: str | None, precision: str, device: str) -> str:
+        if checkpoint is None:  # it comes over a wire
+            return ""
         try:
             file = find_weights(checkpoint_path(checkpoint)).stat()
         except StrokesError:
@@ -53,7 +57,11 @@ class StrokesLoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, checkpoint: str, precision: str, device: str) -> io.NodeOutput:
         with reporting("Load Unified Model"):
-            return io.NodeOutput(load_unified(checkpoint_path(checkpoint), precision, device))
+            model = load_unified(checkpoint_path(checkpoint), precision, device)
+        if args.cache_none:
+            # Every round of a loop asks for it again, and nothing else would hold it in between.
+            hold_for_this_run(model)
+        return io.NodeOutput(model)
 
 
 class StrokesApplyLora(io.ComfyNode):

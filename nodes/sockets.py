@@ -15,6 +15,7 @@ TrajectorySocket = io.Custom("STROKES_TRAJECTORY")
 LoopSocket = io.Custom("STROKES_LOOP")
 
 AUTO = "auto"
+LONGEST_SIDE = 4096
 STAGES, LOOPS, ONE_SHOT = "strokes", "strokes/loop", "strokes/one-shot"
 # Words people search by, beside the names themselves.
 ALIASES = ["bagel", "strokes", "step by step", "self-correct"]
@@ -61,7 +62,7 @@ def size_inputs(auto: str) -> list[io.Input]:
     """``auto`` says what is taken where nothing is given."""
     tip = "Canvas {} in pixels, a multiple of 16. 0 = auto: {}."
     return [
-        io.Int.Input(name, default=0, min=0, max=4096, step=16, tooltip=tip.format(name, auto))
+        io.Int.Input(name, default=0, min=0, max=LONGEST_SIDE, step=16, tooltip=tip.format(name, auto))
         for name in ("width", "height")
     ]
 
@@ -143,6 +144,8 @@ def size_problem(width: int | None, height: int | None) -> str:
     """Why a width and a height do not go together; empty where they do, or where one comes over a wire (None)."""
     if width is None or height is None:
         return ""
+    if not 0 <= min(width, height) <= max(width, height) <= LONGEST_SIDE:
+        return f"canvas {width}×{height}: sides must be from 0 to {LONGEST_SIDE}"
     if bool(width) != bool(height):
         return f"width {width} and height {height}: give both, or 0 (auto) for both"
     if width % 16 or height % 16:

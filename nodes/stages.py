@@ -161,7 +161,7 @@ class StrokesSketch(io.ComfyNode):
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, image: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:
-        live = Live("sketch")
+        live = Live()
         with reporting("Sketch", trajectory):
             picture = None if image is None or trajectory.ended else picture_of(model, image, trajectory.size)
             done = stages.sketch(
@@ -209,13 +209,9 @@ class StrokesInspect(io.ComfyNode):
     def validate_inputs(cls, verdict: str | None, critique: str | None, correction: str | None) -> bool | str:
         if verdict not in (None, "model", "accept", "correct"):
             return f"unknown verdict {verdict}: choose model, accept or correct"
-        if verdict == "correct" and correction is not None and not correction.strip():
-            return 'the verdict is "correct", but there is no correction: say what to repaint'
-        if verdict in ("model", "accept") and correction and correction.strip():
-            return f'a correction was given, but the verdict is "{verdict}": set it to "correct"'
-        if verdict == "model" and critique and critique.strip():
-            return 'a critique was given, but the verdict is "model": set it to "accept" or "correct"'
-        return True
+        if verdict is None or critique is None or correction is None:
+            return True  # over a wire: known only when it runs
+        return stages.verdict_problem(verdict, critique, correction) or True
 
     @classmethod
     def execute(
@@ -277,7 +273,7 @@ class StrokesRefine(io.ComfyNode):
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, mask: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:
-        live = Live("refine")
+        live = Live()
         with reporting("Refine", trajectory):
             done = stages.refine(
                 model.painter, trajectory, seed=seed, mask=None if mask is None else mask_from(mask),
@@ -300,7 +296,7 @@ def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Tra
     return io.NodeOutput(
         done,
         *outputs_of(picture),
-        changed(before.picture, done.picture),
+        changed(shown(before) if done is before else before.picture, picture),
         *more,
         ui=payload(node, done, image=picture.image),
     )

@@ -15,7 +15,7 @@ from ..strokes.errors import StrokesError
 from ..strokes.process import store
 from ..strokes.process.painter import Picture
 from ..strokes.process.sheet import contact_sheet
-from ..strokes.process.trajectory import Trajectory, check_size, picture_from
+from ..strokes.process.trajectory import Round, Trajectory, check_size, picture_from
 from .live import payload, reporting
 from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
 from .values import image_from, image_to, latent_from, outputs_of
@@ -39,7 +39,7 @@ class StrokesReplaceImage(io.ComfyNode):
                 io.Image.Input("image", optional=True, tooltip="The picture to take. It is stretched to the canvas."),
                 io.Latent.Input(
                     "latent", optional=True,
-                    tooltip="Instead of an image: a LATENT of the same autoencoder (FLUX's, for BAGEL), taken without loss.",
+                    tooltip="Instead of an image: a LATENT of the same autoencoder (FLUX's, for BAGEL), taken as it is.",
                 ),
                 io.Boolean.Input(
                     "resize_canvas", default=False,
@@ -58,6 +58,9 @@ class StrokesReplaceImage(io.ComfyNode):
         image: Tensor | None = None,
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
+        if trajectory.end:
+            # A plan of this very round ended the work: the nodes of a loop's body still run, and change nothing.
+            return io.NodeOutput(trajectory)
         with reporting("Replace Image", trajectory):
             if image is not None and latent is None:
                 picture = Picture(image_from(image))
@@ -103,15 +106,14 @@ class StrokesGetTurn(io.ComfyNode):
     @classmethod
     def execute(cls, trajectory: Trajectory, round: int, picture: str) -> io.NodeOutput:
         with reporting("Get Turn"):
-            found = find_picture(trajectory, round, picture)
-        step = trajectory.rounds[round - 1] if trajectory.rounds else None
+            step, found = find_turn(trajectory, round, picture)
         seen = step.critique if step else None
         plan = (step.plan.instruction, step.plan.description) if step else ("", "")
         return io.NodeOutput(*outputs_of(found), *plan, *((seen.explanation, seen.correction) if seen else ("", "")))
 
 
-def find_picture(trajectory: Trajectory, number: int, kind: str) -> Picture:
-    """The picture ``kind`` of a round (from 1; 0 is the last). Raises StrokesError where there is none, naming what is."""
+def find_turn(trajectory: Trajectory, number: int, kind: str) -> tuple[Round | None, Picture]:
+    """A round (from 1; 0 is the last) and its picture ``kind``. Raises StrokesError where there is none, naming what is."""
     count = len(trajectory.rounds)
     if number > count:
         raise StrokesError(f"round {number} was asked for, but the trajectory has {count}")
@@ -128,7 +130,7 @@ def find_picture(trajectory: Trajectory, number: int, kind: str) -> Picture:
     if found is None:
         have = ", ".join(name for name, picture in pictures.items() if picture) or "none yet"
         raise StrokesError(f"round {number or count} has no picture '{kind}'; it has: {have}")
-    return found
+    return step, found
 
 
 class StrokesSaveTrajectory(io.ComfyNode):
@@ -191,7 +193,9 @@ class StrokesLoadTrajectory(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, path: str) -> str:
+    def fingerprint_inputs(cls, path: str | None) -> str:
+        if path is None:  # it comes over a wire
+            return ""
         try:
             return str([file.stat().st_mtime_ns for file in sorted(find_trajectory(path).rglob("*"))])
         except StrokesError:

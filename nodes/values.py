@@ -62,10 +62,10 @@ def mask_from(mask: Tensor) -> np.ndarray:
 
 def latent_from(latent: dict[str, Any], model: UnifiedModel) -> Picture:
     """A LATENT as a picture of the model's. Raises StrokesError where it is another autoencoder's, or a batch."""
-    samples, autoencoder = latent["samples"], model.painter.checkpoint.autoencoder
+    samples = latent["samples"]
     name, codec = model.painter.profile.name, latent.get(CODEC)
     channels = model.painter.checkpoint.model.config.latent_channels
-    if codec is None and not autoencoder.is_flux:
+    if codec is None and not model.painter.checkpoint.autoencoder.is_flux:
         raise StrokesError(f"latent: it is not from {name}'s own autoencoder; decode it and connect the IMAGE instead")
     if codec not in (None, model.painter.checkpoint.codec):
         raise StrokesError(f"latent: it is from another autoencoder than {name}'s; connect the IMAGE instead")
@@ -73,11 +73,14 @@ def latent_from(latent: dict[str, Any], model: UnifiedModel) -> Picture:
         raise StrokesError(f"latent: the shape is {list(samples.shape)}; one of [1, {channels}, h, w] was expected")
     if not samples.isfinite().all():
         raise StrokesError("latent: it holds NaN or infinite values; the node it comes from failed")
-    return model.painter.decoded(autoencoder.scale * (samples[0].float() - autoencoder.shift))
+    return model.painter.decoded(SCALE * (samples[0].float() - SHIFT))
 
 
 def latent_to(picture: Picture) -> Any:
-    """A picture as a LATENT, unscaled as ComfyUI's are; one from outside any model blocks what needs it, saying why."""
+    """A picture as a LATENT, unscaled as ComfyUI's FLUX latents are.
+
+    One from outside any model blocks the nodes that need it, saying why.
+    """
     if picture.latents is None:
         return ExecutionBlocker("this picture came from outside the model and has no LATENT: encode its IMAGE instead")
     samples = torch.from_numpy(picture.latents.copy())[None] / SCALE + SHIFT
@@ -98,11 +101,10 @@ def outputs_of(picture: Picture) -> tuple[Tensor, Any]:
     return image_to(picture.image), latent_to(picture)
 
 
-def changed(before: Picture | None, after: Picture | None) -> Tensor:
-    """A MASK ``[1, H, W]`` of what differs; all of it where there was nothing before, nothing where nothing came."""
-    if after is None or before is after:
-        width, height = (after or before or Picture(Image.new("RGB", (1, 1)))).image.size
-        return torch.zeros(1, height, width)
+def changed(before: Picture | None, after: Picture) -> Tensor:
+    """A MASK ``[1, H, W]`` of what differs; all of it where there was nothing before."""
+    if before is after:
+        return torch.zeros(1, after.image.height, after.image.width)
     if before is None or before.image.size != after.image.size:
         return torch.ones(1, after.image.height, after.image.width)
     difference = (image_to(before.image) - image_to(after.image)).abs().amax(dim=-1)

@@ -143,12 +143,8 @@ def inspect(
     trajectory.expect("inspect")
     dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
     critique, correction = (critique or "").strip(), (correction or "").strip()
-    if correction and verdict != "correct":
-        raise StrokesError(f'a correction was given, but the verdict is "{verdict}": set it to "correct"')
-    if verdict == "correct" and not correction:
-        raise StrokesError('the verdict is "correct", but there is no correction: say what to repaint')
-    if critique and verdict == "model":
-        raise StrokesError('a critique was given, but the verdict is "model": set it to "accept" or "correct"')
+    if problem := verdict_problem(verdict, critique, correction):
+        raise StrokesError(problem)
     if verdict != "model":
         text = dialect.write_critique(critique, correction)
         painter.check_text(text)
@@ -211,6 +207,19 @@ def refine(
     cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
     done = replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
     return trajectory.with_refinement(done)
+
+
+def verdict_problem(verdict: str, critique: str, correction: str) -> str:
+    """Why a person's verdict and texts do not go together; empty where they do."""
+    if verdict not in ("model", "accept", "correct"):
+        return f"unknown verdict {verdict}: choose model, accept or correct"
+    if correction.strip() and verdict != "correct":
+        return f'a correction was given, but the verdict is "{verdict}": set it to "correct"'
+    if verdict == "correct" and not correction.strip():
+        return 'the verdict is "correct", but there is no correction: say what to repaint'
+    if critique.strip() and verdict == "model":
+        return 'a critique was given, but the verdict is "model": set it to "accept" or "correct"'
+    return ""
 
 
 def paint_defaults(painter: Painter[Any], trajectory: Trajectory, stage: Literal["sketch", "refine"]) -> PaintSettings:

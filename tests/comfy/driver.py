@@ -43,6 +43,7 @@ seen: list[tuple] = []
 prompt_server = server.PromptServer(asyncio.new_event_loop())
 prompt_server.send_sync = lambda event, data, sid=None: seen.append((event, data, time.monotonic()))
 interrupt: dict = {}
+loads: list = []
 
 
 def pack(name: str):
@@ -100,7 +101,9 @@ class CompareLatents:
     RETURN_TYPES, FUNCTION, OUTPUT_NODE, CATEGORY = (), "go", True, "test"
 
     def go(self, one, other):
-        return {"ui": {"report": [{"same": (one["samples"] == other["samples"])[0].all(dim=0).tolist()}]}}
+        one, other = one["samples"], other["samples"]
+        same, worst = (one == other)[0].all(dim=0).tolist(), float((one - other).abs().max())
+        return {"ui": {"report": [{"same": same, "worst": worst}]}}
 
 
 class Unload:
@@ -150,6 +153,22 @@ class Supply:
         return (tensor, tensor, {"samples": tensor}, None)
 
 
+class Reopen:
+    """A finished work as if the model had wanted another round."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"trajectory": ("STROKES_TRAJECTORY",)}}
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STROKES_TRAJECTORY",), "go", "test"
+
+    def go(self, trajectory):
+        replace = pack("strokes.process.trajectory").replace
+        last = trajectory.rounds[-1]
+        refinement = replace(last.refinement, ended=False)
+        return (replace(trajectory, rounds=(*trajectory.rounds[:-1], replace(last, refinement=refinement))),)
+
+
 class StopAfter:
     """True from the given round on."""
 
@@ -165,7 +184,7 @@ class StopAfter:
 
 TEST_NODES = {
     "TestReport": Report, "TestUnload": Unload, "TestPlain": Plain, "TestSupply": Supply, "TestStopAfter": StopAfter,
-    "TestCompareLatents": CompareLatents,
+    "TestCompareLatents": CompareLatents, "TestReopen": Reopen,
 }  # fmt: skip
 executors: dict[str, execution.PromptExecutor] = {}
 
@@ -237,6 +256,14 @@ def watch_calls() -> None:
         return result
 
     model.decode_rows = counted
+    loader = pack("model_loader.loader")
+    load = loader.load
+
+    def counted_load(*rest):
+        loads.append(rest)
+        return load(*rest)
+
+    loader.load = counted_load
 
 
 def running_node() -> str:
@@ -304,7 +331,8 @@ def pressure(fraction: float) -> dict:
     owner = next(m.model for m in memory.current_loaded_models if getattr(m.model.model, "memo", None) is memo)
     freed = owner.partially_unload(owner.offload_device, int(memo.nbytes * fraction))
     weights = memory.module_size(owner.model)
-    return {"freed": freed, "bytes": memo.nbytes, "counted": owner.model_size(), "weights": weights}
+    sizes = {"counted": owner.model_size(), "loaded": owner.loaded_size(), "weights": weights}
+    return {"freed": freed, "bytes": memo.nbytes, **sizes}
 
 
 def parity(folder: str) -> dict:
@@ -324,6 +352,7 @@ def schemas() -> dict:
 OPERATIONS = {
     "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "pressure": pressure,
     "weights": weights, "parity": parity, "schemas": schemas,
+    "loads": lambda: len(loads),
 }  # fmt: skip
 
 

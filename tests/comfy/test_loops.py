@@ -201,3 +201,55 @@ def test_an_interrupt_in_a_copy_of_the_body(fresh, toy):
     assert stopped["interrupted"] and stopped["calls after the flag"] <= 1
     found = fresh.run(graph)
     assert "sketch" not in found["ran"] and found["reports"][0]["rounds"] == 3
+
+
+def test_loops_that_share_their_beginning(fresh, toy):
+    def both(rounds):
+        graph = endless(pair(rounds), toy)
+        other = {
+            name: graph[name]
+            for name in ("start", "plan", "sketch", "user", "preview", "replace", "inspect", "refine", "end")
+        }
+
+        def renamed(value):
+            return [f"{value[0]} b", value[1]] if isinstance(value, list) and value[0] in other else value
+
+        for name, each in other.items():
+            inputs = {key: renamed(value) for key, value in each["inputs"].items()}
+            graph[f"{name} b"] = {**each, "inputs": inputs}
+        graph["plan b"]["inputs"]["instruction"] = "add a red circle"
+        graph["report b"] = report(trajectory=["end b", 0])
+        return graph
+
+    fresh.run(both(2))
+    found = fresh.run(both(3))
+    assert rounds_run(found) == rounds_run(found, "sketch b") == 1
+
+
+def test_without_a_cache_the_model_is_loaded_once(fresh, toy):
+    before = fresh("loads")
+    fresh.run(endless(pair(4), toy), cache="none")
+    assert fresh("loads") - before == 1
+    assert fresh("alive")["networks"] == 0
+
+
+def test_a_plan_that_ends_the_work_in_a_round(fresh):
+    """A second pass over a finished picture: the model plans nothing, and nothing in the body changes it."""
+    graph = pair(4)
+    graph["again"] = node("TestReopen", trajectory=["end", 0])
+    graph["start 2"] = node("StrokesLoopStart", trajectory=["again", 0])
+    graph["plan 2"] = plan(["start 2", 0])
+    graph["sketch 2"] = sketch(["plan 2", 0])
+    graph["replace 2"] = node(
+        "StrokesReplaceImage",
+        model=["model", 0],
+        trajectory=["sketch 2", 0],
+        image=["sketch 2", 1],
+        resize_canvas=False,
+    )
+    graph["inspect 2"] = inspect(["replace 2", 0])
+    graph["refine 2"] = refine(["inspect 2", 0])
+    graph["end 2"] = node("StrokesLoopEnd", loop=["start 2", 1], trajectory=["refine 2", 0], rounds=3)
+    graph["after"] = report(trajectory=["end 2", 0], flag=["plan 2", 3])
+    before, after = sorted(fresh.run(graph)["reports"], key=lambda each: "flag" in each)
+    assert after["flag"] == "True" and after["ended"] and after["latents"] == before["latents"]

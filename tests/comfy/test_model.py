@@ -110,6 +110,9 @@ def test_loras_that_do_not_fit(fresh, base):
     write_lora(base, "large", "plain", rows=700)
     message = fresh.fails(with_lora("large.safetensors"))
     assert f"the LoRA of {LAYER}.weight is for [700, 192], the network's is [512, 192]" in message
+    bias = LAYER + ".diff_b"
+    save_file({bias: torch.zeros(512), f"{LAYER}.diff": torch.zeros(512, 192)}, base / "models/loras/bias.safetensors")
+    assert f"changes {LAYER}.bias, which strokes-embedded has not" in fresh.fails(with_lora("bias.safetensors"))
     (base / "models/loras/broken.safetensors").write_bytes(b"123")
     assert "truncated or no safetensors file" in fresh.fails(with_lora("broken.safetensors"))
     assert "not in" in fresh.fails(with_lora("absent.safetensors"))
