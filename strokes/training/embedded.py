@@ -33,7 +33,7 @@ class EmbeddedPreset:
 
 PRESETS = {
     # Two CPU cores, about two and a half hours.
-    "cpu": EmbeddedPreset(network=TrainPreset(steps=2600, prompts=PromptMix(max_objects=3))),
+    "cpu": EmbeddedPreset(network=TrainPreset(steps=4400, prompts=PromptMix(max_objects=3))),
     # One data-centre GPU, under half an hour; it goes on where it was when a lease cuts it off.
     "gpu": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 64, 64, 64), steps=3000, batch=64),
