@@ -57,7 +57,7 @@ class OraclePainter:
         after = graph.subgraph(range(min(on_it[0] + 1, len(graph.objects))))
         return Written(f"<ins>go on</ins><des>{self.describe(after)}</des>", 5, settings.max_tokens > 1)
 
-    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None):
+    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, keep=None):
         rng = np.random.default_rng(seed)
         said = [text for text in state if isinstance(text, str)]
         plan = next((text for text in said if text.startswith("<ins>")), None)
@@ -157,7 +157,7 @@ def test_a_plan_against_the_prompt_is_a_wrong_step():
 
 def test_a_repainting_that_returns_to_the_prompt_mends_a_wrong_plan():
     class Mender(OraclePainter):
-        def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None):
+        def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, keep=None):
             if "<refine>" in state[-1]:
                 state = (*state[:-2], "<ins>x</ins><des>a red circle</des>", state[-2], state[-1])
                 state = tuple(s for s in state if not (isinstance(s, str) and "black" in s))
