@@ -368,6 +368,9 @@ def main() -> None:
     state = asyncio.run(begin())
     nodes.NODE_CLASS_MAPPINGS.update(TEST_NODES)
     watch_calls()
+    # Collections, and searches for what is alive, then pass over the hundred thousands of objects that ComfyUI is made of.
+    gc.collect()
+    gc.freeze()
 
     def answer(value) -> None:
         answers.write(json.dumps(value, default=str) + "\n")

@@ -82,11 +82,12 @@ def test_other_precisions_are_other_models(fresh):
 
 def test_many_runs_hold_no_more_than_a_few(fresh):
     """The same loop with a new seed each: nothing may grow."""
-    states = []
+    states = {}
     for seed in range(40):
         fresh.run(loop(2, seed=seed, steps=1))
-        states.append(fresh("alive"))
-    early, late = states[9], states[-1]
+        if seed in (9, 39):
+            states[seed] = fresh("alive")
+    early, late = states[9], states[39]
     for name in ("trajectories", "blocks", "networks", "pictures"):
         assert late[name] <= early[name] + 2, name
     assert late["resident"] - early["resident"] < 30 << 20
