@@ -125,9 +125,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, toy_folder, args, says):
     assert sorted(tmp_path.rglob("*")) == before, "nothing was left behind"
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path, toy_folder):
+def test_ctrl_c_keeps_what_is_finished(tmp_path, endless_folder):
     command = [sys.executable, "-c", "from strokes.cli import main; main()", "paint", "a red circle", "--rounds", "3"]
-    command += ["--model", str(toy_folder), "--out", "stopped", "--steps", "1000"]
+    command += ["--model", str(endless_folder), "--out", "stopped", "--steps", "1000"]
     process = subprocess.Popen(command, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
     document = tmp_path / "stopped" / "trajectory.json"
     for _ in range(600):

@@ -180,8 +180,18 @@ def test_a_loop_end_without_its_start(fresh):
     assert "Required input is missing" in fresh.fails(graph)
 
 
-@pytest.mark.parametrize("where", ["plan", "sketch", "inspect", "refine", "loop.sketch", "loop.end.r2_loop.inspect"])
-@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize(
+    "where, calls",
+    [
+        ("plan", 1),
+        ("plan", 3),
+        ("sketch", 2),
+        ("inspect", 2),
+        ("refine", 1),
+        ("loop.sketch", 1),
+        ("loop.end.r2_loop.inspect", 2),
+    ],
+)
 def test_an_interrupt_stops_within_one_model_call(fresh, toy, where, calls):
     graph = endless(loop(3), toy) if where.startswith("loop") else endless(pair(3), toy)
     if "refine" in where:
