@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -128,7 +129,9 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, toy_folder, args, says):
 def test_ctrl_c_keeps_what_is_finished(tmp_path, endless_folder):
     command = [sys.executable, "-c", "from strokes.cli import main; main()", "paint", "a red circle", "--rounds", "3"]
     command += ["--model", str(endless_folder), "--out", "stopped", "--steps", "1000"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True)
+    # A shell that runs the tests in the background hands on that SIGINT is ignored.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENV, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     document = tmp_path / "stopped" / "trajectory.json"
     for _ in range(600):
         if document.exists() and json.loads(document.read_text())["rounds"]:
