@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -243,82 +245,151 @@ def parity(
         raise typer.Exit(1)
 
 
-@train_app.command("embedded")
-def train_embedded_command(
-    out: Annotated[Path, typer.Option(help="Folder for the model; run again, training goes on there.")] = Path(
-        "out/embedded"
-    ),
-    preset: Annotated[str, typer.Option(help="cpu, gpu or toy.")] = "cpu",
-    steps: Annotated[int | None, typer.Option(help="Another length of the network's training.", min=1)] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
-    seed: SeedOption = 0,
-) -> None:
-    """Train the small model from nothing: autoencoder, then network."""
-    import torch
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the run; run again, it goes on there.")]
+PresetOption = Annotated[str, typer.Option(help="cpu (overnight), small (minutes), gpu or toy (seconds).")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda for the GPUs that accelerate finds.")]
 
-    from .terminal import bars
-    from .training.embedded import PRESETS, train_embedded, with_steps
 
-    if preset not in PRESETS:
-        raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+def _accelerator(device: str) -> Any:
+    """Raises StrokesError where the packages for training or the device are missing."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise StrokesError(f"--device {device}: {str(error).splitlines()[0]}") from None
-    chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
+        import matplotlib  # noqa: F401
+        import torch
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+    except ImportError as error:
+        raise StrokesError(f'training needs {error.name}: pip install -e ".[train]" brings it') from None
+    # A process whose part of a batch has no picture to look at uses no vision model.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    if device == "cpu":
+        return Accelerator(cpu=True, kwargs_handlers=handlers)
+    if device != "cuda" or not torch.cuda.is_available():
+        raise StrokesError(
+            f"--device {device}: not there; choose cpu" + (" or cuda" if torch.cuda.is_available() else "")
+        )
+    return Accelerator(mixed_precision="bf16", kwargs_handlers=handlers)
+
+
+@contextmanager
+def _parts() -> Iterator[Any]:
+    """A bar for each part of a training run, with its losses."""
+    from .terminal import bars
+
     with bars(console) as progress:
         tasks: dict[str, Any] = {}
 
-        def report(part: str, step: int, total: int, losses: dict[str, float]) -> None:
+        def report(part: str, done: int, of: int, losses: dict[str, float]) -> None:
             if part not in tasks:
-                tasks[part] = progress.add_task(part, total=total, note="")
+                tasks[part] = progress.add_task(part, total=of, note="")
             note = "  ".join(f"{k} {v:.3f}" for k, v in losses.items() if k not in ("rows", "seconds", "norm"))
-            progress.update(tasks[part], completed=step, note=note)
+            progress.update(tasks[part], completed=done, note=note)
 
-        folder = train_embedded(out, chosen, seed, torch.device(device), report)
+        yield report
+
+
+@train_app.command("embedded")
+def train_embedded_command(
+    out: OutOption = Path("out/embedded"),
+    preset: PresetOption = "cpu",
+    steps: Annotated[int | None, typer.Option(help="Another length of the first stage.", min=1)] = None,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+) -> None:
+    """Train the small model from nothing: autoencoder, data, the network on it, its own pictures judged, and once more.
+
+    Cut off and run again, it goes on where it was.
+    """
+    accelerator = _accelerator(device)
+    from .training.embedded import PRESETS, EmbeddedRun, with_steps
+
+    if preset not in PRESETS:
+        raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
+    with _parts() as report:
+        folder = EmbeddedRun(out, chosen, seed, accelerator, report)()
     print(folder)
+
+
+@train_app.command("ablations")
+def train_ablations_command(
+    out: OutOption = Path("out/ablations"),
+    preset: PresetOption = "cpu",
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+) -> None:
+    """Train and measure the paper's ablations in miniature: one base, tuned on data that lacks one thing each.
+
+    The folder ends with table.md, table.json and plot.png. Cut off and run again, it goes on where it was.
+    """
+    accelerator = _accelerator(device)
+    from .evaluation.ablations import PRESETS, AblationRun
+
+    if preset not in PRESETS:
+        raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    with _parts() as report:
+        folder = AblationRun(out, PRESETS[preset], seed, accelerator, report)()
+    print((folder / "table.md").read_text())
 
 
 @evaluate_app.command("shapes")
 def evaluate_shapes(
     prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line.")] = None,
-    arms: Annotated[str, typer.Option(help="Ways of painting, by commas: one-shot, process.")] = "one-shot,process",
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="Ways of painting, by commas, or all: one-shot, best-of-k, plan-only, no-inspect, process, oracle, shuffled."
+        ),
+    ] = "one-shot,process",
     model: ModelOption = EMBEDDED,
     rounds: Annotated[
         int | None, typer.Option(help="Rounds at most. [default: shapes in the prompt + 2]", show_default=False)
     ] = None,
-    seed: SeedOption = 0,
+    seeds: Annotated[str, typer.Option(help="By commas; every arm paints every prompt once with each.")] = "0",
     examples: Annotated[Path | None, typer.Option(help="Write a PNG of wins and losses side by side.")] = None,
     make: Annotated[
-        int | None, typer.Option("--make-prompts", help="Write so many prompts kept from training to --prompts first.")
+        int | None,
+        typer.Option("--make-prompts", help="Write so many prompts that training never saw to --prompts first."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Paint prompts of the shapes world and let a rule-based checker read the pictures."""
-    from .evaluation import shapes
+    """Paint prompts of the shapes world and let a rule-based checker read the pictures.
+
+    Reports by kind of prompt and by split: seen combinations, held-out pairs of colour and shape, held-out relations,
+    and scenes longer by one object than any in training.
+    """
+    from .bagel.crowd import together
+    from .evaluation import shapes, sheet, tables
+    from .evaluation.arms import ARMS
+    from .evaluation.prompts import write_prompts
     from .terminal import bars
 
     if prompts is None:
         raise StrokesError("--prompts FILE is missing: a text file with one prompt a line")
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
+        raise StrokesError(f"--seeds {seeds}: give whole numbers by commas, such as 0,1,2")
+    chosen = tuple(ARMS) if arms.strip() == "all" else tuple(arm.strip() for arm in arms.split(","))
+    shapes.check_arms(chosen)
+    if examples is not None and not examples.parent.is_dir():
+        raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     if make is not None:
         if prompts.exists():
             raise StrokesError(f"{prompts} exists already: --make-prompts does not overwrite it")
-        text = "\n".join(shapes.write_prompts(make, seed)) + "\n"
+        text = "\n".join(write_prompts(make)) + "\n"
         write_whole(prompts, lambda path: path.write_text(text, encoding="utf-8"))
     try:
         lines = prompts.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise StrokesError(f"cannot read {prompts} ({error})") from None
-    if examples is not None and not examples.parent.is_dir():
-        raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     painter = _painter(model)
     with bars(console) as progress:
-        task = progress.add_task("prompts", total=None, note="")
+        task = progress.add_task("paintings", total=None, note="")
 
         def advance(done: int, total: int, prompt: str) -> None:
             progress.update(task, completed=done, total=total, note=prompt)
 
-        report = shapes.evaluate(painter, lines, tuple(arms.split(",")), rounds=rounds, seed=seed, progress=advance)
-    print(json.dumps(report.to_json(), indent=1) if as_json else report.table())
+        numbers = tuple(map(int, seeds.split(",")))
+        report = shapes.evaluate(
+            painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=together
+        )
+    print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:
-        write_whole(examples, lambda path: shapes.save_examples(report, path))
+        write_whole(examples, lambda path: sheet.save_examples(report, path))

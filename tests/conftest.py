@@ -5,26 +5,26 @@ from __future__ import annotations
 import shutil
 
 import pytest
-import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
-from strokes.training.embedded import PRESETS, train_embedded
+from strokes.training.embedded import PRESETS, EmbeddedRun
 
 
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "toy"
-    return train_embedded(folder, PRESETS["toy"], 0, torch.device("cpu"), lambda *_: None)
+    return EmbeddedRun(folder, PRESETS["toy"], 0, Accelerator(cpu=True), lambda *_: None)()
 
 
 @pytest.fixture(scope="session")
 def endless_folder(toy_folder, tmp_path_factory):
     """The toy made never to write the end of a text: whether its random weights do depends on the machine."""
     folder = tmp_path_factory.mktemp("models") / "endless"
-    shutil.copytree(toy_folder, folder, ignore=shutil.ignore_patterns("state", "log*"))
+    shutil.copytree(toy_folder, folder, ignore=shutil.ignore_patterns("run"))
     weights = load_file(folder / "ema.safetensors")
     end = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|im_end|>")
     weights["language_model.lm_head.weight"][end] = 0

@@ -6,7 +6,6 @@ import functools
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +155,5 @@ def test_training_starts_over_from_nothing_with_the_same_result(tmp_path, toy_fo
     assert done.returncode == 0, done.stderr
     for name in ("ema.safetensors", "ae.safetensors", "tokenizer.json", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (toy_folder / name).read_bytes(), name
-    shutil.rmtree(tmp_path / "again" / "state")
     other = strokes("train", "embedded", "--preset", "toy", "--seed", 1, "--out", "again", cwd=tmp_path)
     assert other.returncode == 2 and "other settings" in other.stderr

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
 from strokes.process import oneshot
 from strokes.process.painter import PaintSettings
-from strokes.training.embedded import PRESETS, train_embedded
+from strokes.training.embedded import PRESETS, EmbeddedRun
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,5 +40,6 @@ def test_bfloat16_stays_near_float32(toy_folder):
 
 
 def test_training_runs_on_the_gpu(tmp_path):
-    folder = train_embedded(tmp_path / "model", PRESETS["toy"], 0, torch.device("cuda"), lambda *_: None)
+    accelerator = Accelerator(mixed_precision="bf16")
+    folder = EmbeddedRun(tmp_path / "model", PRESETS["toy"], 0, accelerator, lambda *_: None)()
     assert load(folder, "cuda").model.config.language.hidden_size == 32

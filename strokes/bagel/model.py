@@ -18,10 +18,10 @@ from .vision import VisionMLP, VisionModel, grid_index
 
 
 def time_features(t: Tensor, size: int = 256) -> Tensor:
-    """``[N]`` times in 0…1 → ``[N, size]``: cosines then sines of ``t·10000^(−i/(size/2))``."""
+    """``[...]`` times in 0…1 → ``[..., size]``: cosines then sines of ``t·10000^(−i/(size/2))``."""
     half = size // 2
     frequencies = torch.exp(-math.log(10000.0) / half * torch.arange(half, device=t.device, dtype=torch.float32))
-    angles = t.float()[:, None] * frequencies
+    angles = t.float()[..., None] * frequencies
     return torch.cat((angles.cos(), angles.sin()), dim=-1)
 
 
@@ -131,7 +131,10 @@ class Bagel(nn.Module):
         return self.language_model.model.embed_tokens(ids).to(self.dtype)
 
     def embed_latents(self, tokens: Tensor, t: Tensor, index: Tensor) -> Tensor:
-        """Latent tokens ``[..., N, token_dim]`` at times ``t [N]`` (0 = clean) and table rows ``index [N]`` → ``[..., N, D]``."""
+        """Latent tokens ``[..., N, token_dim]`` at times ``t [..., N]`` (0 = clean) → rows ``[..., N, D]``.
+
+        ``index [N]`` are their rows of the position table.
+        """
         rows = self.vae2llm(tokens.to(self.dtype)) + self.time_embedder(t, self.dtype)
         return rows + self.latent_pos_embed(index, rows)
 

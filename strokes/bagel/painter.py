@@ -215,8 +215,7 @@ class BranchSampler:
                 name: self.series[name].record(hidden[name]) if name in hidden else self.series[name].predict()
                 for name in names
             }
-        with torch.inference_mode():
-            return [self.runner.model.velocity(hidden[name]).float() for name in names]
+        return self.runner.velocities([hidden[name] for name in names])
 
     def _run(self, names: Sequence[str], x: Tensor, t: float) -> list[Tensor]:
         self.calls += len(names)

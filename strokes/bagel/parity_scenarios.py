@@ -152,7 +152,7 @@ def vae(s: GoldenSet) -> Produced:
         latents = s.autoencoder.encode(pixels[None], s.tensor("vae.eps")[None])[0]
         yield "vae.latent_sampled", latents
     segment, final = Segment("latents", latents), s.model.language_model.model
-    yield "vae.llm_input", _framed(s.runner.markers()[0], s.runner.embed_latents(latents, 0.0)[0])
+    yield "vae.llm_input", _framed(s.runner.markers()[0], s.runner.embed_latents(latents[None], 0.0)[0])
     block, markers, rows = s.runner.prefill([], 0, segment)
     yield "vae.llm_hidden", _framed(final.norm(markers), final.norm_moe_gen(rows))
     yield from _cache("vae", block, image=True)
@@ -323,7 +323,7 @@ def train(s: GoldenSet) -> Produced:
         [b, look, TextItem(texts[1]), c],
         [TextItem(texts[2]), TextItem(texts[3], loss=True), d, e, look, TextItem(texts[4], loss=True)],
     ]
-    packed = pack(model, samples, special)
+    packed = pack(model.config, samples, special)
     grids = [(x.shape[1] // vision.patch_size, x.shape[2] // vision.patch_size) for x in packed.pixels]
     yield "train.sample_lens", packed.sample_lens
     yield "train.latent_shapes", [[x.shape[1] // patch, x.shape[2] // patch] for x in packed.latents]

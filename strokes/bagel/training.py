@@ -6,15 +6,15 @@ positions restart at 0 in each; attention never crosses samples. Linears see the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from .config import SpecialTokens
+from .config import BagelConfig, SpecialTokens
 from .model import Bagel
-from .vision import patchify
+from .vision import grid_index, patchify
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,24 @@ Item = TextItem | LatentItem | PixelItem
 
 
 @dataclass
+class AttentionLayout:
+    """Where packed rows lie in padded batches of samples of like length.
+
+    ``described``: for each batch ``[3, samples, longest]``, the segment, causal and noised of each row, −1 at padding;
+    ``place`` is each packed row's place in all of them flattened.
+    """
+
+    described: list[Tensor]
+    place: Tensor
+
+
+@dataclass
 class Packed:
-    """Row layout of a batch; indexes point into the packed row axis (order as the items came)."""
+    """Row layout of a batch; indexes point into the packed row axis (order as the items came).
+
+    Made without a device, so that it can be made in another process. Latents and pixels may be put in later, as one
+    tensor or a list.
+    """
 
     sample_lens: list[int]
     positions: Tensor
@@ -62,15 +78,16 @@ class Packed:
     noised: Tensor  # row's segment is a target
     text_ids: Tensor
     text_index: Tensor
-    latents: list[Tensor]
+    latents: Tensor | list[Tensor]
     latent_index: Tensor
     latent_position: Tensor
     latent_time: Tensor
     target_mask: Tensor  # per latent row: belongs to a target
-    pixels: list[Tensor]
+    pixels: Tensor | list[Tensor]
     pixel_index: Tensor
     ce_index: Tensor
     labels: Tensor
+    attention: AttentionLayout
 
     @property
     def rows(self) -> int:
@@ -95,9 +112,8 @@ class _Builder:
         return start
 
 
-def pack(model: Bagel, samples: Sequence[Sequence[Item]], special: SpecialTokens) -> Packed:
-    """Lay out samples; latents are cut into tokens of the model's latent patch, and nothing is copied to a device."""
-    config = model.config
+def pack(config: BagelConfig, samples: Sequence[Sequence[Item]], special: SpecialTokens) -> Packed:
+    """Lay out samples. Latents are cut into tokens of the network's latent patch; no tensor's values are looked at."""
     b = _Builder()
     sample_lens: list[int] = []
     text_ids: list[int] = []
@@ -140,7 +156,7 @@ def pack(model: Bagel, samples: Sequence[Sequence[Item]], special: SpecialTokens
                 start = b.segment_of(rows + 2, position, noised=noised)
                 latent_index += markers(start, rows)
                 latents.append(item.latent)
-                latent_position.append(model.latent_index(grid))
+                latent_position.append(grid_index(grid, config.max_latent_size))
                 latent_time += [item.time or 0.0] * rows
                 target_mask += [noised] * rows
                 position += 0 if noised else 1
@@ -159,12 +175,13 @@ def pack(model: Bagel, samples: Sequence[Sequence[Item]], special: SpecialTokens
                 labels.append(item.next_token)
         sample_lens.append(b.length - begin)
 
+    described = torch.tensor((b.segment, b.causal, b.noised))
     return Packed(
         sample_lens=sample_lens,
         positions=torch.tensor(b.positions),
-        segment=torch.tensor(b.segment),
-        causal=torch.tensor(b.causal),
-        noised=torch.tensor(b.noised),
+        segment=described[0],
+        causal=described[1] == 1,
+        noised=described[2] == 1,
         text_ids=torch.tensor(text_ids),
         text_index=torch.tensor(text_index),
         latents=latents,
@@ -176,7 +193,24 @@ def pack(model: Bagel, samples: Sequence[Sequence[Item]], special: SpecialTokens
         pixel_index=torch.tensor(pixel_index, dtype=torch.long),
         ce_index=torch.tensor(ce_index, dtype=torch.long),
         labels=torch.tensor(labels, dtype=torch.long),
+        attention=_attention_layout(sample_lens, described),
     )
+
+
+def _attention_layout(sample_lens: Sequence[int], described: Tensor) -> AttentionLayout:
+    place = torch.empty(described.shape[1], dtype=torch.long)
+    starts = torch.tensor([0, *sample_lens]).cumsum(0).tolist()
+    batches, base = [], 0
+    for members in _alike(sample_lens):
+        longest = max(sample_lens[i] for i in members)
+        batch = torch.full((3, len(members), longest), -1)
+        for slot, i in enumerate(members):
+            part, n = slice(starts[i], starts[i + 1]), sample_lens[i]
+            place[part] = torch.arange(base + slot * longest, base + slot * longest + n)
+            batch[:, slot, :n] = described[:, part]
+        batches.append(batch)
+        base += len(members) * longest
+    return AttentionLayout(batches, place)
 
 
 def visibility(packed: Packed) -> list[Tensor]:
@@ -202,26 +236,15 @@ def _visible(segment: Tensor, causal: Tensor, noised: Tensor) -> Tensor:
 class _PackedAttention:
     """Scatter packed rows into padded batches of samples of like length, attend under masks, gather back."""
 
-    def __init__(self, packed: Packed, order: Tensor):
-        lens = torch.tensor(packed.sample_lens)
-        starts = lens.cumsum(0) - lens
-        place = torch.empty(packed.rows, dtype=torch.long)
-        self.groups: list[tuple[int, int]] = []
-        masks, base = [], 0
-        for members in _alike(packed.sample_lens):
-            longest = max(packed.sample_lens[i] for i in members)
-            described = torch.full((3, len(members), longest), -1)
-            for slot, i in enumerate(members):
-                part, n = slice(int(starts[i]), int(starts[i] + lens[i])), packed.sample_lens[i]
-                place[part] = base + slot * longest + torch.arange(n)
-                for row, value in zip(described, (packed.segment, packed.causal, packed.noised), strict=True):
-                    row[slot, :n] = value[part].long()
+    def __init__(self, layout: AttentionLayout, order: Tensor):
+        self.place = layout.place.to(order.device)[order]
+        self.groups = [(batch.shape[1], batch.shape[2]) for batch in layout.described]
+        self.size = sum(samples * longest for samples, longest in self.groups)
+        self.masks = []
+        for batch in layout.described:
+            segment, causal, noised = batch.to(order.device)
             # A padding row sees itself and its fellows, so that no row of the softmax is empty.
-            masks.append(_visible(described[0], described[1] == 1, described[2] != 0)[:, None].to(order.device))
-            self.groups.append((len(members), longest))
-            base += len(members) * longest
-        self.masks, self.size = masks, base
-        self.place = place.to(order.device)[order]
+            self.masks.append(_visible(segment, causal == 1, noised != 0)[:, None])
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.new_zeros(self.size, *x.shape[2:]).index_copy(0, self.place, x[0]) for x in (q, k, v))
@@ -268,16 +291,16 @@ def training_forward(model: Bagel, packed: Packed, noise: Tensor, shift: float =
     rows = torch.zeros(packed.rows, dim, device=device, dtype=model.dtype)
     rows = rows.index_copy(0, packed.text_index.to(device), model.embed_text(packed.text_ids.to(device)))
     clean = target = None
-    if packed.latents:
-        clean = torch.cat(_by_shape(packed.latents, lambda x: patchify(x, patch)))
+    if len(packed.latents):
+        clean = _rows(packed.latents, lambda x: patchify(x, patch))
         t = packed.latent_time.to(device)
         t = shift * t / (1 + (shift - 1) * t)
         target = packed.target_mask.to(device)
         x = torch.where(target[:, None], (1 - t[:, None]) * clean + t[:, None] * noise, clean)
         embedded = model.embed_latents(x, t, packed.latent_position.to(device))
         rows = rows.index_copy(0, packed.latent_index.to(device), embedded.to(rows.dtype))
-    if packed.pixels:
-        embedded = torch.cat(_by_shape(packed.pixels, model.embed_pixels))
+    if len(packed.pixels):
+        embedded = _rows(packed.pixels, model.embed_pixels)
         rows = rows.index_copy(0, packed.pixel_index.to(device), embedded.to(rows.dtype))
 
     is_gen = torch.zeros(packed.rows, dtype=torch.bool)
@@ -286,7 +309,7 @@ def training_forward(model: Bagel, packed: Packed, noise: Tensor, shift: float =
     text_rows = packed.rows - len(packed.latent_index)
     text, gen = rows[order].split((text_rows, len(packed.latent_index)))
     text, gen = model.decode_rows(
-        text[None], gen[None], packed.positions.to(device)[order][None], _PackedAttention(packed, order)
+        text[None], gen[None], packed.positions.to(device)[order][None], _PackedAttention(packed.attention, order)
     )
 
     place = torch.empty_like(order)
@@ -300,8 +323,10 @@ def training_forward(model: Bagel, packed: Packed, noise: Tensor, shift: float =
     return Losses(ce, mse)
 
 
-def _by_shape(images: list[Tensor], run) -> list[Tensor]:
-    """Run ``[B, ...]``-shaped work once for each distinct image shape; returns ``[rows, *]`` for each image in order."""
+def _rows(images: Tensor | list[Tensor], run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Run ``[B, ...]`` → ``[B, rows, *]`` work once for each distinct image shape; all rows ``[rows, *]``, images in order."""
+    if isinstance(images, Tensor):
+        return run(images).flatten(0, 1)
     out: list[Tensor] = [torch.empty(0)] * len(images)
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, image in enumerate(images):
@@ -309,4 +334,4 @@ def _by_shape(images: list[Tensor], run) -> list[Tensor]:
     for members in groups.values():
         for i, rows in zip(members, run(torch.stack([images[i] for i in members])), strict=True):
             out[i] = rows
-    return out
+    return torch.cat(out)

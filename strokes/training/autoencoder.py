@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..bagel.autoencoder import SCALE, build, to_original_names
-from .scene_graph import PromptMix, sample_scene
-from .shapes import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render
+from .scene_graph import PromptMix
+from .shapes import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
+from .trajectories import sample_scene
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def sample_pictures(rng: np.random.Generator, batch: int, device: torch.device) 
             scenes.append(sample_scene(rng, PromptMix())[1])
         else:
             scenes.append([_anywhere(rng) for _ in range(rng.integers(0, 6))])
-    return render(scenes, device=device) * 2 - 1
+    return render(table(scenes).to(device)) * 2 - 1
 
 
 def _anywhere(rng: np.random.Generator) -> Shape:

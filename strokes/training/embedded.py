@@ -1,52 +1,74 @@
-"""From nothing to a model folder: tokenizer, autoencoder, network, configurations, log."""
+"""``strokes train embedded``: presets, and from nothing to a model folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import save_file
 
-from ..bagel.checkpoint import load_autoencoder, load_tokenizer, read_json, special_tokens
 from ..bagel.config import BagelConfig
 from ..bagel.model import Bagel
-from ..errors import StrokesError
 from ..files import write_whole
-from .autoencoder import AutoencoderPreset, train_autoencoder
-from .scene_graph import PromptMix
-from .train import NetworkSize, TrainPreset, train
-from .vocabulary import write_tokenizer
+from .autoencoder import AutoencoderPreset
+from .curves import plot_log
+from .dataset import DataPreset
+from .run import PartReport, TrainingRun
+from .selfsampled import SelfSampling
+from .train import NetworkSize, StagePreset
+
+SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=100, decay=0.7)
 
 
 @dataclass(frozen=True)
 class EmbeddedPreset:
-    """One run of ``strokes train embedded``."""
+    """One run of ``strokes train embedded``: synthetic data, a first stage on it, the model's own processes judged, and a
+    second stage on both. ``workers`` are processes that make data and batches."""
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
-    network: TrainPreset = field(default_factory=TrainPreset)
+    size: NetworkSize = field(default_factory=NetworkSize)
+    data: DataPreset = field(default_factory=DataPreset)
+    first: StagePreset = field(default_factory=StagePreset)
+    own: SelfSampling = field(default_factory=SelfSampling)
+    second: StagePreset = SECOND
+    workers: int = 0
 
 
 PRESETS = {
-    # Two CPU cores, about two and a half hours.
-    "cpu": EmbeddedPreset(network=TrainPreset(steps=4400, prompts=PromptMix(max_objects=3))),
+    # Two CPU cores, overnight.
+    "cpu": EmbeddedPreset(),
+    # Two CPU cores, five minutes: a working, if poor, model.
+    "small": EmbeddedPreset(
+        AutoencoderPreset(widths=(32, 32, 32, 32), steps=150),
+        NetworkSize(96, 256, layers=4, heads=3, kv_heads=1, vision_hidden=64, vision_layers=1, vision_heads=2),
+        DataPreset(2000, 4000, 1000),
+        StagePreset(steps=150, batch=24, ramp=100, warmup=20),
+        SelfSampling(processes=40, shard=20),
+        StagePreset(steps=30, batch=24, one_shot=(0.3, 0.3), own=0.6, warmup=5),
+    ),
     # One data-centre GPU, under half an hour; it goes on where it was when a lease cuts it off.
     "gpu": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 64, 64, 64), steps=3000, batch=64),
-        TrainPreset(
-            NetworkSize(hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6),
-            steps=6000, batch=512, one_shot_first=0.5, one_shot_last=0.3, learning_rate=1.5e-3, warmup=300, ema=0.999,
-            workers=12,
-        ),
+        NetworkSize(hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6),
+        DataPreset(300_000, 600_000, 10_000),
+        StagePreset(steps=6000, batch=512, one_shot=(0.5, 0.3), learning_rate=1.5e-3, warmup=300),
+        SelfSampling(processes=30_000, shard=2_000, width=500),
+        replace(SECOND, batch=512),
+        workers=14,
     ),
     # Seconds: shows that every part runs.
     "toy": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=2, batch=2),
-        TrainPreset(NetworkSize(32, 48, 2, 2, 1, 32, 1, 2), steps=4, batch=4, warmup=1, one_shot_first=0.5, one_shot_last=0.5),
+        NetworkSize(32, 48, 2, 2, 1, 32, 1, 2),
+        DataPreset(8, 16, 8),
+        StagePreset(steps=4, batch=4, one_shot=(0.5, 0.5), warmup=1),
+        SelfSampling(processes=4, shard=2, width=2),
+        StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), own=0.5, warmup=1),
     ),
 }  # fmt: skip
 
@@ -124,58 +146,32 @@ def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
     write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
 
 
-def train_embedded(
-    folder: Path,
-    preset: EmbeddedPreset,
-    seed: int,
-    device: torch.device,
-    report: Callable[[str, int, int, dict[str, float]], None],
-) -> Path:
-    """Run both trainings into ``folder`` and return it.
+class EmbeddedRun(TrainingRun):
+    """``strokes train embedded``, into the model folder ``folder``; what is not the model lies in its folder ``run``."""
 
-    Run again after a cut, it goes on: the autoencoder's training, minutes long, from its start, the network's from the
-    last saved step.
+    def __init__(self, folder: Path, preset: EmbeddedPreset, seed: int, accelerator: Accelerator, report: PartReport):
+        super().__init__(folder / "run", asdict(preset), seed, accelerator, report, preset.workers)
+        self.folder, self.preset = folder, preset
 
-    ``report(part, step, steps, losses)`` is called every step; losses also go to ``log.jsonl``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {"seed": seed, **asdict(preset)}
-    recorded = folder / "preset.json"
-    wanted = json.loads(json.dumps(settings))
-    if recorded.exists() and read_json(recorded) != wanted:
-        raise StrokesError(f"{folder} holds a run with other settings ({recorded.name}): choose another --out")
-    write_whole(recorded, lambda path: path.write_text(json.dumps(settings, indent=1) + "\n"))
-    write_whole(folder / "tokenizer.json", write_tokenizer)
-    with (folder / "log.jsonl").open("a") as log:
+    def __call__(self) -> Path:
+        preset = self.preset
+        self.make_codec(self.folder, preset.autoencoder)
+        sources = self.synthetic("data", preset.data)
+        model = self.stage("first", preset.first, sources, preset.size, self.fresh(preset.size))
+        self.write(model)
+        sources = replace(sources, own=self.selfsampled("data/own", self.folder, preset.own))
+        model = self.stage("second", preset.second, sources, preset.size, model)
+        self.write(model)
+        if self.accelerator.is_main_process:
+            plot_log(self.work / "log.jsonl", self.work / "curves.png")
+        return self.folder
 
-        def note(part: str, steps: int) -> Callable[[int, dict[str, float]], None]:
-            def one(step: int, losses: dict[str, float]) -> None:
-                report(part, step + 1, steps, losses)
-                if step % 20 == 0 or step + 1 == steps:
-                    log.write(json.dumps({"part": part, "step": step, **losses}) + "\n")
-                    log.flush()
-
-            return one
-
-        ae = folder / "ae.safetensors"
-        if not ae.exists():
-            tensors = train_autoencoder(preset.autoencoder, seed, device, note("autoencoder", preset.autoencoder.steps))
-            write_whole(ae, lambda path: save_file({k: v.bfloat16() for k, v in tensors.items()}, path))
-        tokenizer = load_tokenizer(folder)
-        model = train(
-            preset.network,
-            tokenizer,
-            special_tokens(tokenizer),
-            load_autoencoder(ae, {}, device),
-            seed,
-            device,
-            note("network", preset.network.steps),
-            resume=folder / "state",
-        )
-    write_folder(folder, model, preset.network.size)
-    return folder
+    def write(self, model: Bagel) -> None:
+        if self.accelerator.is_main_process:
+            write_folder(self.folder, model, self.preset.size)
+        self.accelerator.wait_for_everyone()
 
 
 def with_steps(preset: EmbeddedPreset, steps: int) -> EmbeddedPreset:
-    """The same run with another length of the network's training."""
-    return replace(preset, network=replace(preset.network, steps=steps))
+    """The same run with another length of the first stage."""
+    return replace(preset, first=replace(preset.first, steps=steps))

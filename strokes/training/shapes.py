@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,9 @@ class Shape:
         return replace(self, x=x, y=y)
 
 
+Scene = list[Shape]
+
+
 def apart(a: Shape, b: Shape, gap: float = GAP) -> bool:
     """True where two shapes are surely at least ``gap`` apart: by their boxes or by their circumscribed circles."""
     (al, at, ar, ab), (bl, bt, br, bb) = a.box, b.box
@@ -77,18 +81,19 @@ def inside_canvas(shape: Shape) -> bool:
     return left >= 0 and top >= 0 and right <= UNIT and bottom <= UNIT
 
 
-def inside(kind: str, dx: Tensor, dy: Tensor, r: Tensor) -> Tensor:
-    """Whether the offset (``dx``, ``dy``) from the centre lies in a shape of radius ``r`` (tensors that broadcast)."""
-    ax, ay = dx.abs(), dy.abs()
+def inside(kind: str, dx: Any, dy: Any, r: Any) -> Any:
+    """Whether the offset (``dx``, ``dy``) from the centre lies in a shape of radius ``r``: tensors, or arrays as well, that
+    broadcast."""
+    ax, ay = abs(dx), abs(dy)
     if kind == "circle":
         return dx * dx + dy * dy <= r * r
     if kind == "square":
-        return torch.maximum(ax, ay) <= 0.88 * r
+        return (ax <= 0.88 * r) & (ay <= 0.88 * r)
     if kind == "triangle":
         return (dy >= -r) & (dy <= 0.85 * r) & (ax * 1.85 <= dy + r)
     if kind == "diamond":
         return ax / 0.85 + ay / 1.15 <= r
-    return (torch.minimum(ax, ay) <= 0.35 * r) & (torch.maximum(ax, ay) <= r)
+    return ((ax <= 0.35 * r) | (ay <= 0.35 * r)) & (ax <= r) & (ay <= r)
 
 
 def coverage(kind: str, x: Tensor, y: Tensor, r: Tensor, left: Tensor, top: Tensor, window: int) -> Tensor:
@@ -100,27 +105,38 @@ def coverage(kind: str, x: Tensor, y: Tensor, r: Tensor, left: Tensor, top: Tens
     return hit.unflatten(2, (window, SUPERSAMPLING)).unflatten(1, (window, SUPERSAMPLING)).mean((2, 4))
 
 
-def render(scenes: Sequence[Sequence[Shape]], size: int = UNIT, device: torch.device | str = "cpu") -> Tensor:
-    """Pictures ``[B, 3, size, size]`` in 0…1, one a scene; shapes that overlap are painted in order."""
-    scale = size / UNIT
+def table(scenes: Sequence[Sequence[Shape]]) -> Tensor:
+    """Scenes as numbers ``[B, shapes, 5]``: kind (from 1; 0 = no shape), colour, x, y, r."""
+    most = max((len(scene) for scene in scenes), default=0)
+    rows = torch.zeros(len(scenes), most, 5)
+    for i, scene in enumerate(scenes):
+        for j, s in enumerate(scene):
+            rows[i, j] = torch.tensor((KINDS.index(s.kind) + 1, COLOURS.index(s.colour), s.x, s.y, s.r))
+    return rows
+
+
+def render(scenes: Sequence[Sequence[Shape]] | Tensor, size: int = UNIT) -> Tensor:
+    """Pictures ``[B, 3, size, size]`` in 0…1, one a scene, on the device of their :func:`table`; later shapes are painted
+    over earlier ones."""
+    rows = scenes if isinstance(scenes, Tensor) else table(scenes)
+    device, scale = rows.device, size / UNIT
     window = int(2 * 1.3 * RADIUS[1] * scale) + 3
     ground = torch.tensor(GROUND, device=device, dtype=torch.float32) / 255
+    palette = torch.tensor(list(PALETTE.values()), device=device, dtype=torch.float32) / 255
     side = size + 2 * window
-    canvas = ground[None, None, None].repeat(len(scenes), side, side, 1)
-    depth = max((len(scene) for scene in scenes), default=0)
+    canvas = ground[None, None, None].repeat(len(rows), side, side, 1)
     span = torch.arange(window, device=device)
-    for layer in range(depth):
-        for kind in KINDS:
-            owners = [i for i, scene in enumerate(scenes) if len(scene) > layer and scene[layer].kind == kind]
-            if not owners:
+    for layer in rows.unbind(1):
+        for number, kind in enumerate(KINDS, 1):
+            owners = (layer[:, 0] == number).nonzero()[:, 0]
+            if not len(owners):
                 continue
-            shapes = [scenes[i][layer] for i in owners]
-            x, y, r = torch.tensor([(s.x, s.y, s.r) for s in shapes], device=device).mul(scale).unbind(1)
-            colour = torch.tensor([PALETTE[s.colour] for s in shapes], device=device, dtype=torch.float32) / 255
+            _, colour, x, y, r = layer[owners].unbind(1)
+            x, y, r = x * scale, y * scale, r * scale
             left, top = (x - window / 2).floor(), (y - window / 2).floor()
             alpha = coverage(kind, x, y, r, left, top, window)[..., None]
             row = (top.long() + window)[:, None, None] + span[None, :, None]
             column = (left.long() + window)[:, None, None] + span[None, None, :]
-            where = (torch.tensor(owners, device=device)[:, None, None], row, column)
-            canvas[where] = canvas[where] * (1 - alpha) + colour[:, None, None, :] * alpha
+            where = (owners[:, None, None], row, column)
+            canvas[where] = canvas[where] * (1 - alpha) + palette[colour.long()][:, None, None, :] * alpha
     return canvas[:, window:-window, window:-window].permute(0, 3, 1, 2).contiguous()

@@ -1,43 +1,33 @@
-"""Training of the embedded model from nothing: autoencoder first, then all tasks in one network.
+"""Training of the network on shards: the paper's objective (text, the start/stop tokens, flow matching), one stage a call.
 
-One sample is one packed sequence: a prompt and a picture painted in one go, or a whole round of the process. Several
-noise levels of a target share its prefix, since a target is seen by nothing but itself.
+One sample is one packed sequence: a prompt and a picture painted in one go, or a whole round of the process. Every batch
+is a function of (seed, step), so a run that was cut off goes on from its last saved step to the same weights.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
 from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
 from ..bagel.model import Bagel
-from ..bagel.training import Item, LatentItem, PixelItem, TextItem, pack, training_forward
+from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
+from ..errors import StrokesError
 from ..files import write_whole
-from ..process.dialect import MINIATURE
-from ..process.grammar import write_critique, write_plan
-from .scene_graph import PromptMix, sample_scene, write_prompt
-from .shapes import UNIT, Shape, render
-from .trajectories import Round, RoundMix, sample_round
-
-
-@dataclass(frozen=True)
-class OneShot:
-    """A prompt and its finished picture."""
-
-    prompt: str
-    scene: list[Shape]
-
-
-Sample = OneShot | Round
+from .batches import LOSSES, Batch, Batcher
+from .shapes import UNIT
+from .shards import ShardSet
+from .trajectories import Sample
 
 
 @dataclass(frozen=True)
@@ -72,200 +62,167 @@ class NetworkSize:
 
 
 @dataclass(frozen=True)
-class TrainPreset:
-    """Length and mix of a run. ``one_shot`` and ``rounds`` are samples a step; the share of one-shot samples falls
-    linearly from ``one_shot_first`` to ``one_shot_last`` of the batch."""
+class StagePreset:
+    """Length and mix of one stage of training.
 
-    size: NetworkSize = field(default_factory=NetworkSize)
+    Of ``batch`` samples a step, a share is one-shot; it moves linearly from ``one_shot[0]`` to ``one_shot[1]`` in the
+    first ``ramp`` steps. Of the rounds, ``own`` are self-sampled.
+    """
+
     steps: int = 6000
     batch: int = 48
-    one_shot_first: float = 0.85
-    one_shot_last: float = 0.4
+    one_shot: tuple[float, float] = (0.85, 0.4)
+    ramp: int = 3000
+    own: float = 0.0
     noise_levels: int = 3
     # Where a shape goes is decided at t above 0.85, which plain logit-normal times hardly visit.
     shift: float = 3.0
     learning_rate: float = 2e-3
     warmup: int = 200
     decay: float = 0.3
-    ema: float = 0.998
+    ema: float = 0.999
     text_weight: float = 0.2
     text_free: float = 0.1
-    workers: int = 0
-    prompts: PromptMix = field(default_factory=PromptMix)
-    rounds: RoundMix = field(default_factory=RoundMix)
+
+    def rate(self, step: int) -> float:
+        """Factor of the learning rate: linear warm-up, constant, linear fall to zero over the last ``decay`` of the stage."""
+        return min(1.0, (step + 1) / self.warmup, (self.steps - step) / (self.decay * self.steps))
 
 
-def sample_batch(rng: np.random.Generator, preset: TrainPreset, progress: float) -> list[Sample]:
-    """Samples of one step; ``progress`` runs from 0 to 1."""
-    share = preset.one_shot_first + (preset.one_shot_last - preset.one_shot_first) * progress
-    out: list[Sample] = []
-    for i in range(preset.batch):
-        if i < round(share * preset.batch):
-            graph, shapes = sample_scene(rng, preset.prompts)
-            out.append(OneShot(write_prompt(graph, long_forms=rng.random() < 0.25), shapes))
-        else:
-            out.append(sample_round(rng, preset.prompts, preset.rounds))
-    return out
+@dataclass(frozen=True)
+class Sources:
+    """Where samples come from; ``own`` are self-sampled rounds."""
+
+    one_shot: ShardSet
+    rounds: ShardSet
+    own: ShardSet | None = None
 
 
-def stratified_times(rng: np.random.Generator, levels: int) -> list[float]:
-    """Logit-normal times, one from each of ``levels`` equal parts of the distribution."""
-    quantiles = torch.tensor((np.arange(levels) + rng.random(levels)) / levels)
-    return torch.sigmoid(torch.special.ndtri(quantiles.clamp(1e-4, 1 - 1e-4))).tolist()
+def draw(sources: Sources, preset: StagePreset, step: int, rng: np.random.Generator) -> list[Sample]:
+    """The samples of a step."""
+    first, last = preset.one_shot
+    share = first + (last - first) * min(1.0, step / preset.ramp)
+    one_shot = round(share * preset.batch)
+    own = round(preset.own * (preset.batch - one_shot))
+    parts = ((sources.one_shot, one_shot), (sources.rounds, preset.batch - one_shot - own), (sources.own, own))
+    return [
+        shards[int(i)] for shards, count in parts if shards and count for i in rng.integers(len(shards), size=count)
+    ]
 
 
-class SampleStream(Dataset):
-    """The samples of each step, a function of (seed, step) alone, so that workers and resumed runs draw the same."""
+class BatchStream(Dataset):
+    """The batch of each step, a function of (seed, step, process) alone, so that workers and resumed runs draw the same."""
 
-    def __init__(self, preset: TrainPreset, seed: int):
-        self.preset, self.seed = preset, seed
+    def __init__(self, sources: Sources, preset: StagePreset, batcher: Batcher, seed: int, process: tuple[int, int]):
+        self.sources, self.preset, self.batcher, self.seed, self.process = sources, preset, batcher, seed, process
 
-    def __len__(self) -> int:
-        return self.preset.steps
-
-    def __getitem__(self, step: int) -> tuple[int, list[Sample]]:
-        rng = np.random.default_rng((self.seed, step))
-        return step, sample_batch(rng, self.preset, step / self.preset.steps)
+    def __getitem__(self, step: int) -> tuple[int, Batch]:
+        rank, processes = self.process
+        samples = draw(self.sources, self.preset, step, np.random.default_rng((self.seed, step)))[rank::processes]
+        return step, self.batcher(samples, np.random.default_rng((self.seed, step, 1 + rank)))
 
 
-class Batcher:
-    """Samples → items of the packed training forward, pictures rendered and encoded on the device at once."""
+class Objective(nn.Module):
+    """The weighted sum of the losses, as one module, so that several processes can share a step."""
 
-    def __init__(
-        self, preset: TrainPreset, tokenizer, special: SpecialTokens, autoencoder: Autoencoder, device: torch.device
-    ):
-        self.preset, self.tokenizer, self.special = preset, tokenizer, special
-        self.autoencoder, self.device = autoencoder, device
+    label_weights: Tensor
 
-    def __call__(self, samples: list[Sample], rng: np.random.Generator) -> list[list[Item]]:
-        scenes = [scene for sample in samples for scene in _scenes(sample)]
-        pixels = render(scenes, self.preset.size.canvas, self.device) * 2 - 1
-        latents = self.autoencoder.encode(pixels).clone()
-        pictures = iter(zip(latents, pixels, strict=True))
-        return [self._items(sample, pictures, rng) for sample in samples]
+    def __init__(self, model: Bagel, preset: StagePreset, label_weights: Tensor):
+        super().__init__()
+        self.model, self.preset = model, preset
+        self.register_buffer("label_weights", label_weights)
 
-    def _text(self, text: str, loss: bool = False, next_token: int | None = None) -> TextItem:
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return TextItem(ids, loss, next_token)
-
-    def _targets(self, latent: Tensor, rng: np.random.Generator) -> list[LatentItem]:
-        return [LatentItem(latent, t) for t in stratified_times(rng, self.preset.noise_levels)]
-
-    def _text_free(self, latent: Tensor, rng: np.random.Generator) -> list[LatentItem]:
-        """Now and then a target before the last text: what guidance contrasts with."""
-        chance = self.preset.text_free * self.preset.noise_levels
-        return [LatentItem(latent, stratified_times(rng, 1)[0])] if rng.random() < chance else []
-
-    def _read(self, picture: tuple[Tensor, Tensor], rng: np.random.Generator, next_token: int | None) -> list[Item]:
-        """A picture as condition; its latents a little noisy, as the model's own will be."""
-        latent, pixels = picture
-        return [
-            LatentItem(latent + float(rng.uniform(0, 0.15)) * torch.randn_like(latent)),
-            PixelItem(pixels, next_token),
-        ]
-
-    def _items(self, sample: Sample, pictures: Iterator[tuple[Tensor, Tensor]], rng: np.random.Generator) -> list[Item]:
-        special = self.special
-        if isinstance(sample, OneShot):
-            latent, _ = next(pictures)
-            prompt = self._text(sample.prompt, next_token=special.start_of_image)
-            return [*self._text_free(latent, rng), prompt, *self._targets(latent, rng)]
-        items: list[Item] = [self._text(MINIATURE.opening(sample.prompt))]
-        if sample.canvas is not None:
-            items += self._read(next(pictures), rng, special.bos)
-        if sample.sketch is None:
-            return [*items, self._text("", loss=True)]
-        sketch = next(pictures)
-        seen = sketch if sample.seen is sample.sketch else next(pictures)
-        plan = write_plan(sample.instruction, sample.description)
-        items += [*self._text_free(sketch[0], rng), self._text(plan, not sample.conflict, special.start_of_image)]
-        items += [*self._targets(sketch[0], rng), *self._read(seen, rng, special.bos)]
-        critique = write_critique(sample.explanation, sample.correction)
-        if sample.refined is None:
-            return [*items, self._text(critique, loss=True)]
-        refined = sketch if sample.refined is sample.sketch else next(pictures)
-        items += [*self._text_free(refined[0], rng), self._text(critique, True, special.start_of_image)]
-        return [*items, *self._targets(refined[0], rng)]
+    def forward(self, packed: Packed) -> tuple[Tensor, Losses]:
+        """The loss, and what it is made of, not reduced: cross-entropy is weighted by label, flow matching is not."""
+        latents = packed.latents
+        assert isinstance(latents, Tensor)
+        noise = patchify(torch.randn_like(latents), self.model.config.latent_patch_size).flatten(0, 1)
+        losses = training_forward(self.model, packed, noise, self.preset.shift)
+        weights = self.label_weights[packed.labels.to(noise.device)]
+        text = (losses.ce * weights).sum() / weights.sum()
+        return self.preset.text_weight * text + losses.mse.mean(), losses
 
 
-def _scenes(sample: Sample) -> Iterator[list[Shape]]:
-    """The distinct pictures of a sample, in the order in which its items need them."""
-    if isinstance(sample, OneShot):
-        yield sample.scene
-        return
-    if sample.canvas is not None:
-        yield sample.canvas
-    if sample.sketch is not None:
-        yield sample.sketch
-        if sample.seen is not None and sample.seen is not sample.sketch:
-            yield sample.seen
-        if sample.refined is not None and sample.refined is not sample.sketch:
-            yield sample.refined
-
-
-def learning_rate(preset: TrainPreset, step: int) -> float:
-    """Factor of the rate: linear warm-up, constant, linear decay to zero over the last ``decay`` of the run."""
-    left = (preset.steps - step) / (preset.decay * preset.steps)
-    return min(1.0, (step + 1) / preset.warmup, left)
+# Called after each step: (step, means of the losses and what else there is to see).
+Report = Callable[[int, dict[str, float]], None]
 
 
 def train(
-    preset: TrainPreset,
+    model: Bagel,
+    preset: StagePreset,
+    sources: Sources,
     tokenizer,
     special: SpecialTokens,
     autoencoder: Autoencoder,
+    canvas: int,
     seed: int,
-    device: torch.device,
-    report: Callable[[int, dict[str, float]], None],
+    accelerator: Accelerator,
+    report: Report,
     resume: Path | None = None,
-    save_every: int = 200,
+    save_every: int = 100,
+    workers: int = 0,
 ) -> Bagel:
-    """Train the network and return it with its averaged weights.
+    """Train a network in place and return it with its averaged weights.
 
     ``resume`` is a folder that keeps the state of the run every ``save_every`` steps and from which it goes on.
     """
-    torch.manual_seed(seed)
-    config = preset.size.config(tokenizer.get_vocab_size(), autoencoder.module.config.latent_channels)
-    model = Bagel(config, device=device)
-    model.initialise(torch.Generator(device).manual_seed(seed))
-    average = {name: p.detach().clone() for name, p in model.named_parameters()}
+    if preset.own and sources.own is None:
+        raise StrokesError("this stage trains on self-sampled rounds, and there are none")
+    device = accelerator.device
+    model.to(device).train()
     optimizer = torch.optim.AdamW(_parameter_groups(model), lr=preset.learning_rate, betas=(0.9, 0.95), eps=1e-12)
-    batcher = Batcher(preset, tokenizer, special, autoencoder, device)
-    weight = _label_weights(tokenizer, special, device)
-    patch = config.latent_patch_size
-    start = _load_state(resume, model, average, optimizer) if resume else 0
-    began = time.perf_counter()
+    run = RunState(model, optimizer)
+    start = run.load(resume) if resume else 0
+    objective = Objective(model, preset, label_weights(tokenizer, special).to(device))
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    batcher = Batcher(tokenizer, special, model.config, canvas, preset.noise_levels, preset.text_free)
+    process = (accelerator.process_index, accelerator.num_processes)
     stream = DataLoader(
-        SampleStream(preset, seed), batch_size=None, sampler=range(start, preset.steps), num_workers=preset.workers
-    )
-    for step, samples in stream:
-        torch.manual_seed(seed * 1_000_003 + step)
-        packed = pack(model, batcher(samples, np.random.default_rng((seed, step, 1))), special)
-        noise = torch.cat([patchify(torch.randn_like(x)[None], patch)[0] for x in packed.latents])
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            losses = training_forward(model, packed, noise, preset.shift)
-        labels = weight[packed.labels.to(device)]
-        text, paint = (losses.ce * labels).sum() / labels.sum(), losses.mse.mean()
+        BatchStream(sources, preset, batcher, seed, process),
+        batch_size=None, sampler=range(start, preset.steps), num_workers=workers, prefetch_factor=4 if workers else None,
+    )  # fmt: skip
+    began = time.perf_counter()
+    for step, batch in stream:
+        torch.manual_seed((seed * 1_000_003 + step) * process[1] + process[0])
+        packed = batch.painted(autoencoder, canvas, device)
+        with accelerator.autocast():
+            loss, losses = wrapped(packed)
         optimizer.zero_grad(set_to_none=True)
-        (preset.text_weight * text + paint).backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = preset.learning_rate * learning_rate(preset, step)
+            group["lr"] = preset.learning_rate * preset.rate(step)
         optimizer.step()
-        decay = min(preset.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in model.parameters()], 1 - decay)
-        report(
-            step,
-            {
-                "text": text.item(), "paint": paint.item(), "norm": norm.item(), "rows": packed.rows,
-                "seconds": time.perf_counter() - began,
-            },
-        )  # fmt: skip
-        if resume and ((step + 1) % save_every == 0 or step + 1 == preset.steps):
-            _save_state(resume, step + 1, model, average, optimizer)
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(average[name])
+        run.follow(min(preset.ema, (1 + step) / (10 + step)))
+        seen = {"norm": float(norm), "rows": packed.rows, "seconds": time.perf_counter() - began}
+        report(step, by_kind(losses, batch) | seen)
+        last = step + 1 == preset.steps
+        if resume and accelerator.is_main_process and ((step + 1) % save_every == 0 or last):
+            run.save(resume, step + 1)
+    run.take_average()
     return model.eval()
+
+
+def by_kind(losses: Losses, batch: Batch) -> dict[str, float]:
+    """The mean of each kind of loss that the batch has."""
+    values = torch.cat(
+        (losses.ce.detach(), losses.mse.detach().mean(1).unflatten(0, (len(batch.target_of), -1)).mean(1))
+    )
+    kinds = torch.cat((batch.label_of, batch.target_of)).to(values.device)
+    sums, counts = torch.zeros(2, len(LOSSES), device=values.device)
+    sums.index_add_(0, kinds, values)
+    counts.index_add_(0, kinds, torch.ones_like(values))
+    pairs = zip(LOSSES, sums.tolist(), counts.tolist(), strict=True)
+    return {name: total / count for name, total, count in pairs if count}
+
+
+def label_weights(tokenizer, special: SpecialTokens) -> Tensor:
+    """Weight of each label ``[V]``: verdicts and the end are one token each among many easy ones, and count more."""
+    weight = torch.ones(tokenizer.get_vocab_size())
+    for word in ("correct", "wrong", "nothing", "rest"):
+        weight[tokenizer.token_to_id(word)] = 3.0
+    weight[special.eos] = 2.0
+    return weight
 
 
 def _parameter_groups(model: Bagel) -> list[dict]:
@@ -276,49 +233,58 @@ def _parameter_groups(model: Bagel) -> list[dict]:
     ]
 
 
-def _label_weights(tokenizer, special: SpecialTokens, device: torch.device) -> Tensor:
-    """Verdicts and the end are one token each among many easy ones: they count more."""
-    weight = torch.ones(tokenizer.get_vocab_size(), device=device)
-    for word in ("correct", "wrong", "nothing", "rest"):
-        weight[tokenizer.token_to_id(word)] = 3.0
-    weight[special.eos] = 2.0
-    return weight
+class RunState:
+    """All that a run needs to go on: weights, their average, the optimizer's moments, the step."""
+
+    def __init__(self, model: Bagel, optimizer: torch.optim.Optimizer):
+        self.parameters = dict(model.named_parameters())
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimizer = optimizer
+
+    def follow(self, decay: float) -> None:
+        """Move the average towards the weights."""
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+
+    def take_average(self) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(self.average[name])
+
+    def save(self, folder: Path, step: int) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {f"average.{name}": value for name, value in self.average.items()}
+        for name, p in self.parameters.items():
+            tensors[f"model.{name}"] = p.detach()
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "state.safetensors", lambda path: save_file(whole, path, {"step": str(step)}))
+
+    def load(self, folder: Path) -> int:
+        """The step to go on from; 0 where nothing was saved. Raises StrokesError for the state of another network."""
+        from safetensors import safe_open
+
+        path = folder / "state.safetensors"
+        if not path.exists():
+            return 0
+        with safe_open(path, "pt") as file:
+            saved = {name: tuple(file.get_slice(f"model.{name}").get_shape()) for name in _names(file.keys(), "model.")}
+            wanted = {name: tuple(p.shape) for name, p in self.parameters.items()}
+            for name in saved.keys() | wanted.keys():
+                if saved.get(name) != wanted.get(name):
+                    raise StrokesError(
+                        f"{path} is the state of another network: {name} is {saved.get(name)}, wanted {wanted.get(name)}"
+                    )
+            for name, parameter in self.parameters.items():
+                parameter.data.copy_(file.get_tensor(f"model.{name}"))
+                self.average[name].copy_(file.get_tensor(f"average.{name}"))
+                if parameter.requires_grad:
+                    state = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
+                    moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[parameter] = {**state, **moments}
+            return int(file.metadata()["step"])
 
 
-def _state_tensors(model: Bagel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {f"average.{k}": v for k, v in average.items()}
-    names = {id(p): name for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        tensors[f"model.{name}"] = p.detach()
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            tensors[f"optimizer.{names[id(parameter)]}.{key}"] = value
-    return tensors
-
-
-def _save_state(
-    folder: Path, step: int, model: Bagel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer
-) -> None:
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {k: v.contiguous() for k, v in _state_tensors(model, average, optimizer).items()}
-    write_whole(folder / "state.safetensors", lambda path: save_file(tensors, path, {"step": str(step)}))
-
-
-def _load_state(folder: Path, model: Bagel, average: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
-    from safetensors import safe_open
-
-    path = folder / "state.safetensors"
-    if not path.exists():
-        return 0
-    with safe_open(path, "pt") as file:
-        for name, parameter in model.named_parameters():
-            parameter.data.copy_(file.get_tensor(f"model.{name}"))
-            average[name].copy_(file.get_tensor(f"average.{name}"))
-            if parameter.requires_grad:
-                keys = ("step", "exp_avg", "exp_avg_sq")
-                state = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in keys}
-                moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {**state, **moments}
-        return int(file.metadata()["step"])
+def _names(keys: Sequence[str], start: str) -> list[str]:
+    return [key.removeprefix(start) for key in keys if key.startswith(start)]

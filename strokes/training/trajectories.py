@@ -1,6 +1,5 @@
-"""Step-wise trajectories in the paper's format: growing subgraphs, their steps, and critiques of right and wrong sketches.
-
-A round is one training sample: the prompt, the canvas so far, the plan, the sketch, the critique and the refinement.
+"""Rounds of the painter's process in the paper's format: growing subgraphs, their steps, and critiques of right and wrong
+sketches. The scenes and errors here are synthetic; :mod:`.selfsampled` makes rounds of what a model really paints.
 """
 
 from __future__ import annotations
@@ -10,69 +9,211 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .expert import Seen, Step, Verdict, add_instruction, compare, describe, judge, mend, next_step, seen_as
 from .scene_graph import (
     RELATIONS,
     Object,
     PromptMix,
     Relation,
     SceneGraph,
-    article,
+    sample_graph,
     sample_layout,
-    sample_scene,
     write_prompt,
 )
-from .shapes import COLOURS, KINDS, UNIT, Shape
+from .shapes import COLOURS, KINDS, UNIT, Scene, Shape
+from .splits import HELD_OUT_PAIRS, trainable
 
-Scene = list[Shape]
 
-CORRECT_AND_COMPLETE = "the step is correct. nothing is missing."
-CORRECT_SO_FAR = "the step is correct. the rest comes later."
-PICTURE_WRONG = "the picture is wrong. {}"
-STEP_WRONG = "the step is wrong. {}"
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A picture that a model painted: ``pixels`` uint8 ``[3, H, W]`` and its scaled latents ``[C, h, w]`` in float16."""
+
+    pixels: np.ndarray
+    latents: np.ndarray
+
+
+Drawing = Scene | Stored
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A prompt and its finished picture."""
+
+    prompt: str
+    scene: Scene
+    kind: str = "one-shot"
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round. ``instruction`` "" is the end of the process; ``refined`` is None where the sketch is right.
+    """One round, as the model sees it and as it should act.
 
-    ``sketch`` is what should be painted, ``seen`` what the critique looks at. A plan with ``conflict`` contradicts the
-    prompt: it is read, and never learned.
+    ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
+    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none). ``learn_plan`` is False
+    for a plan that contradicts the prompt: it is read, and never learned. ``kind`` and ``step`` name what the round shows,
+    for counting.
     """
 
     prompt: str
-    canvas: Scene | None
+    canvas: Drawing | None
     instruction: str = ""
     description: str = ""
-    conflict: bool = False
+    learn_plan: bool = True
     sketch: Scene | None = None
-    seen: Scene | None = None
+    seen: Drawing | None = None
     explanation: str = ""
     correction: str = ""
     refined: Scene | None = None
+    kind: str = "end"
+    step: str = "end"
+
+
+Sample = OneShot | Round
+
+# The instruction that paints a prompt in one step.
+WHOLE = "paint the prompt"
 
 
 @dataclass(frozen=True)
 class RoundMix:
-    """Shares: wrong sketches, plans against the prompt, canvases with a left-over error, orders other than the prompt's."""
+    """Shares of rounds: wrong sketches, plans against the prompt, canvases with a left-over error (mended by a step that
+    changes, moves, swaps or removes), growing orders other than the prompt's, whole pictures in one step, and canvases
+    with nothing to add."""
 
-    wrong: float = 0.42
+    wrong: float = 0.4
     conflict: float = 0.08
-    damaged_canvas: float = 0.12
+    damaged_canvas: float = 0.22
     shuffled: float = 0.1
+    whole: float = 0.06
+    finished: float = 0.2
 
 
-def _relate(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
-    """`` left of the blue square and above the …``: what object ``i`` is asked to be to those present."""
-    parts = []
-    for r in graph.relations:
-        r = r.inverted() if r.object == i else r
-        if r.subject == i and r.object in present:
-            parts.append(f" {r.name} the {graph.objects[r.object].name}")
-    return " and".join(parts)
+def sample_scene(rng: np.random.Generator, mix: PromptMix, category: str | None = None) -> tuple[SceneGraph, Scene]:
+    """A graph for training that can be laid out, and its layout."""
+    category = category or mix.draw(rng)
+    while True:
+        graph = sample_graph(rng, mix, category)
+        shapes = sample_layout(graph, rng) if trainable(graph) else None
+        if shapes is not None:
+            return graph, shapes
 
 
-def add_instruction(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
-    return f"add {article(graph.objects[i].name)}{_relate(graph, i, present)}"
+def sample_prompt(rng: np.random.Generator, mix: PromptMix) -> tuple[str, SceneGraph, Scene]:
+    """A training prompt, a quarter of them in long forms."""
+    graph, shapes = sample_scene(rng, mix)
+    return write_prompt(graph, long_forms=rng.random() < 0.25), graph, shapes
+
+
+def sample_one_shot(rng: np.random.Generator, prompts: PromptMix) -> OneShot:
+    prompt, _, shapes = sample_prompt(rng, prompts)
+    return OneShot(prompt, shapes)
+
+
+def growing_order(graph: SceneGraph, rng: np.random.Generator) -> list[int]:
+    """A random order in which every object that has a relation comes after one it is related to, but the first."""
+    order: list[int] = []
+    left = set(range(len(graph.objects)))
+    while left:
+        near = {i for r in graph.relations for i in (r.subject, r.object) if {r.subject, r.object} & set(order)} & left
+        choices = sorted(near or left)
+        order.append(choices[rng.integers(len(choices))])
+        left.remove(order[-1])
+    return order
+
+
+def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) -> Round:
+    """A round of a random process for a random prompt."""
+    while True:
+        prompt, graph, shapes = sample_prompt(rng, prompts)
+        for _ in range(8):  # an error that finds no room here is not left out for good
+            made = _round(rng, mix, prompt, graph, shapes)
+            if made is not None:
+                return made
+
+
+def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, shapes: Scene) -> Round | None:
+    n = len(graph.objects)
+    if n > 1 and rng.random() < mix.whole:
+        return _inspected(rng, mix, prompt, graph, None, Step(WHOLE, graph, shapes))
+    order = growing_order(graph, rng) if rng.random() < mix.shuffled else list(range(n))
+    k = n if rng.random() < mix.finished else int(rng.integers(n))
+    drawn = sorted(order[:k])
+    canvas, seen = [shapes[i] for i in drawn], seen_as([shapes[i] for i in drawn])
+    if k and rng.random() < mix.damaged_canvas:
+        bad = damage(rng, graph.subgraph(drawn), canvas, int(rng.integers(k)))
+        if bad is None:
+            return None
+        canvas, seen = bad
+    elif k < n and rng.random() < mix.conflict:
+        return _conflicting(rng, prompt, graph, drawn, order[k], shapes)
+    step = next_step(graph, seen, rng, order, shapes)
+    if step is None:
+        return None
+    if not step.instruction:
+        return Round(prompt, canvas)
+    return _inspected(rng, mix, prompt, graph, canvas or None, step)
+
+
+def _inspected(
+    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: Step
+) -> Round | None:
+    """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
+    seen, shown = seen_as(step.scene), step.scene
+    if rng.random() < mix.wrong:
+        touched = [i for i, shape in enumerate(step.scene) if shape not in (canvas or ())]
+        among = touched if touched and rng.random() < 0.75 else range(len(step.scene))
+        bad = damage(rng, step.graph, step.scene, int(rng.choice(among)))
+        if bad is None:
+            return None
+        shown, seen = bad
+    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, seen=shown, step=step.kind)
+    return with_verdict(made, judge(graph, step.graph, [], seen), seen, rng, step.scene)
+
+
+def with_verdict(
+    made: Round, verdict: Verdict, seen: Sequence[Seen], rng: np.random.Generator, wish: Sequence[Shape | None] = ()
+) -> Round | None:
+    """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
+    made = replace(made, explanation=verdict.explanation, correction=verdict.correction, kind=verdict.kind)
+    if not verdict.correction:
+        return made
+    refined = mend(compare(verdict.graph, seen), rng, wish)
+    return None if refined is None else replace(made, refined=refined)
+
+
+def _conflicting(
+    rng: np.random.Generator, prompt: str, graph: SceneGraph, drawn: list[int], new: int, shapes: Scene
+) -> Round | None:
+    """A plan against the prompt, faithfully painted: a wrong colour, kind, place or one too many in the new object."""
+    present = [*drawn, new]
+    right = graph.subgraph(present)
+    last = len(present) - 1
+    at = [shapes[i] for i in present]
+    related = [r for r in right.relations if last in (r.subject, r.object)]
+    kind = rng.choice(["recolour", "place", "extra"], p=[0.4, 0.4, 0.2])
+    if kind == "place" and related:
+        wrong = related[rng.integers(len(related))]
+        turned = replace(wrong, name=_other(rng, RELATIONS, wrong.name))
+        planned = SceneGraph(right.objects, tuple(turned if r == wrong else r for r in right.relations))
+        painted = sample_layout(planned, rng, at[:-1])
+    elif kind == "extra":
+        planned = SceneGraph((*right.objects[:-1], _any_object(rng)), graph.subgraph(drawn).relations)
+        painted = sample_layout(planned, rng, at[:-1])
+    else:
+        other = recolour(rng, at[-1])
+        planned = SceneGraph((*right.objects[:-1], Object(other.colour, other.kind)), right.relations)
+        painted = [*at[:-1], other]
+    if painted is None or len(set(planned.objects)) < len(planned.objects) and planned.relations:
+        return None
+    canvas = [shapes[i] for i in drawn]
+    verdict = judge(graph, planned, seen_as(canvas), seen_as(painted))
+    if not verdict.correction:  # by chance the plan is one that the prompt allows
+        return None
+    instruction = add_instruction(planned, last, range(last))
+    made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted, step="add")
+    wish = {graph.objects[i]: shapes[i] for i in present}
+    wished = [wish.get(thing) for thing in verdict.graph.objects]
+    return with_verdict(made, verdict, seen_as(painted), rng, wished)
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], not_this: str) -> str:
@@ -80,122 +221,73 @@ def _other(rng: np.random.Generator, choices: Sequence[str], not_this: str) -> s
     return left[rng.integers(len(left))]
 
 
-def recolour(rng: np.random.Generator, shape: Shape) -> tuple[Shape, str]:
-    """A shape with another colour (or, as often, another kind) and what is wrong with it."""
-    if rng.random() < 0.5:
-        return replace(shape, colour=_other(rng, COLOURS, shape.colour)), "a colour is wrong."
-    return replace(shape, kind=_other(rng, KINDS, shape.kind)), "a shape is wrong."
+def _any_object(rng: np.random.Generator) -> Object:
+    while True:
+        thing = Object(COLOURS[rng.integers(len(COLOURS))], KINDS[rng.integers(len(KINDS))])
+        if thing not in HELD_OUT_PAIRS:
+            return thing
 
 
-def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, str, str] | None:
-    """A wrong version of a scene with an error at object ``i``: (scene, what is wrong, corrective instruction)."""
+def recolour(rng: np.random.Generator, shape: Shape) -> Shape:
+    """A shape with another colour or, as often, another kind; never a held-out pair."""
+    while True:
+        if rng.random() < 0.5:
+            other = replace(shape, colour=_other(rng, COLOURS, shape.colour))
+        else:
+            other = replace(shape, kind=_other(rng, KINDS, shape.kind))
+        if Object(other.colour, other.kind) not in HELD_OUT_PAIRS:
+            return other
+
+
+def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, list[Seen]] | None:
+    """A wrong version of a scene with an error at object ``i``, and how it is seen; None where this one has no room."""
     shape, others = shapes[i], [j for j in range(len(shapes)) if j != i]
     related = [r for r in graph.relations if i in (r.subject, r.object)]
-    kind = rng.choice(["recolour", "missing", "extra", "unclear", "place"], p=[0.34, 0.14, 0.12, 0.12, 0.28])
-    if kind == "recolour":
-        other, what = recolour(rng, shape)
-        return [*shapes[:i], other, *shapes[i + 1 :]], what, f"change the {other.name} to {article(shape.name)}"
-    if kind == "missing":
-        return [shapes[j] for j in others], "a shape is missing.", add_instruction(graph, i, others)
-    if kind == "extra":
-        extra = Object(COLOURS[rng.integers(len(COLOURS))], KINDS[rng.integers(len(KINDS))])
-        placed = sample_layout(SceneGraph((*graph.objects[: len(shapes)], extra)), rng, shapes)
-        return None if placed is None else (placed, "a shape is too many.", f"remove the {extra.name}")
+    kinds = ["recolour", "missing", "extra", "unclear", *(["place", "swap"] if related else [])]
+    shares = np.array([0.3, 0.14, 0.16, 0.14, 0.9, 0.3][: len(kinds)])
+    kind = rng.choice(kinds, p=shares / shares.sum())
     if kind == "unclear":
-        return [*shapes, _blot(rng, shape, shapes)], "a shape is not clear.", f"paint the {shape.name} again"
-    if not related:
-        return None
-    r = related[rng.integers(len(related))]
-    # The same objects with i last, so that only i is placed anew, on any wrong side.
-    order = [*others, i]
+        blot = _blot(rng, shape, shapes)
+        return [*shapes, blot], [Seen(s, clear=s is not shape) for s in shapes]
+    if kind == "recolour":
+        bad: Scene | None = [*shapes[:i], recolour(rng, shape), *shapes[i + 1 :]]
+    elif kind == "missing":
+        bad = [shapes[j] for j in others]
+    elif kind == "extra":
+        # Most often one more of what is there already: what models do.
+        extra = graph.objects[rng.integers(len(shapes))] if rng.random() < 0.6 else _any_object(rng)
+        bad = sample_layout(SceneGraph((*graph.objects, extra)), rng, shapes)
+    elif kind == "swap":
+        r = related[rng.integers(len(related))]
+        a, b = shapes[r.subject], shapes[r.object]
+        bad = list(shapes)
+        bad[r.subject], bad[r.object] = a.at(b.x, b.y), b.at(a.x, a.y)
+    else:
+        bad = _elsewhere(rng, graph, shapes, i, related[rng.integers(len(related))])
+    return None if bad is None else (bad, seen_as(bad))
+
+
+def _elsewhere(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int, r: Relation) -> Scene | None:
+    """Object ``i`` on a wrong side, all others where they are."""
+    order = [*(j for j in range(len(shapes)) if j != i), i]
     at = {old: new for new, old in enumerate(order)}
-    names = [n for n in RELATIONS if n != r.name]
-    wrong = Relation(at[r.subject], names[rng.integers(3)], at[r.object])
-    moved = sample_layout(
-        SceneGraph(tuple(graph.objects[j] for j in order), (wrong,)), rng, [shapes[j] for j in others]
-    )
-    correction = f"move the {shape.name}{_relate(graph, i, others)}"
-    if moved is None:
-        return None
-    return [moved[at[j]] for j in range(len(shapes))], "a place is wrong.", correction
+    objects, fixed = tuple(graph.objects[j] for j in order), [shapes[j] for j in order[:-1]]
+    for name in rng.permutation([name for name in RELATIONS if name != r.name]):
+        wrong = Relation(at[r.subject], str(name), at[r.object])
+        moved = sample_layout(SceneGraph(objects, (wrong,)), rng, fixed)
+        if moved is not None:
+            return [moved[at[j]] for j in range(len(shapes))]
+    return None
 
 
 def _blot(rng: np.random.Generator, shape: Shape, shapes: Scene) -> Shape:
     """Something painted half over a shape: another shape's colour or kind, as models blend neighbours."""
-    donor = shapes[rng.integers(len(shapes))]
-    colour = donor.colour if rng.random() < 0.5 else COLOURS[rng.integers(len(COLOURS))]
-    kind = donor.kind if rng.random() < 0.5 else KINDS[rng.integers(len(KINDS))]
+    donor, other = shapes[rng.integers(len(shapes))], _any_object(rng)
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
     away = np.array([np.cos(angle), np.sin(angle)]) * distance
     x, y = (float(c) for c in np.clip((shape.x, shape.y) + away, 10, UNIT - 10))
-    return Shape(colour, kind, x, y, shape.r)
-
-
-def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) -> Round:
-    """A round of a random process for a random prompt."""
-    graph, shapes = sample_scene(rng, prompts)
-    prompt = write_prompt(graph, long_forms=rng.random() < 0.25)
-    n = len(graph.objects)
-    order = list(range(n)) if rng.random() >= mix.shuffled else list(rng.permutation(n))
-    k = int(rng.integers(0, n + 1))
-    present, canvas = order[:k], [shapes[i] for i in order[:k]]
-    sub = graph.subgraph(present)
-
-    if k and rng.random() < mix.damaged_canvas and (bad := damage(rng, sub, canvas, int(rng.integers(k)))):
-        # An error that an earlier inspection missed is mended by the next plan.
-        return _inspected(rng, mix, graph, sub, prompt, bad[0], bad[2], canvas, k == n, int(rng.integers(k)))
-    if k == n:
-        return Round(prompt, canvas)
-    step = add_instruction(graph, order[k], present)
-    after = graph.subgraph(order[: k + 1])
-    target = [*canvas, shapes[order[k]]]
-    if rng.random() < mix.conflict:
-        return _conflicting(rng, prompt, after, canvas or None, target)
-    return _inspected(rng, mix, graph, after, prompt, canvas or None, step, target, k + 1 == n, k)
-
-
-def _inspected(
-    rng: np.random.Generator,
-    mix: RoundMix,
-    graph: SceneGraph,
-    after: SceneGraph,
-    prompt: str,
-    canvas: Scene | None,
-    step: str,
-    target: Scene,
-    complete: bool,
-    focus: int,
-) -> Round:
-    """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
-    right = Round(
-        prompt, canvas, step, write_prompt(after), sketch=target, seen=target,
-        explanation=CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR,
-    )  # fmt: skip
-    if rng.random() >= mix.wrong:
-        return right
-    where = focus if rng.random() < 0.75 else int(rng.integers(len(target)))
-    bad = damage(rng, after, target, where)
-    if bad is None:
-        return right
-    return replace(right, seen=bad[0], explanation=PICTURE_WRONG.format(bad[1]), correction=bad[2], refined=target)
-
-
-def _conflicting(
-    rng: np.random.Generator, prompt: str, after: SceneGraph, canvas: Scene | None, target: Scene
-) -> Round:
-    """A plan against the prompt, faithfully painted: a wrong colour or kind in the new object."""
-    wrong, what = recolour(rng, target[-1])
-    last = len(target) - 1
-    planned = SceneGraph((*after.objects[:-1], Object(wrong.colour, wrong.kind)), after.relations)
-    painted = [*target[:-1], wrong]
-    return Round(
-        prompt, canvas, add_instruction(planned, last, range(last)), _describe(planned), True, painted, painted,
-        STEP_WRONG.format(what), f"change the {wrong.name} to {article(target[-1].name)}", target,
-    )  # fmt: skip
-
-
-def _describe(graph: SceneGraph) -> str:
-    """A description of a planned graph, whose objects may have become alike."""
-    if graph.relations and len(set(graph.objects)) < len(graph.objects):
-        graph = SceneGraph(graph.objects)
-    return write_prompt(graph)
+    mixed = Object(
+        donor.colour if rng.random() < 0.5 else other.colour, donor.kind if rng.random() < 0.5 else other.kind
+    )
+    taken = other if mixed in HELD_OUT_PAIRS else mixed
+    return Shape(taken.colour, taken.kind, x, y, shape.r)

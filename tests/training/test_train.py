@@ -7,25 +7,53 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.vision import patchify
+from strokes.errors import StrokesError
+from strokes.training.batches import LOSSES, Batcher
+from strokes.training.dataset import DataPreset, build_synthetic
 from strokes.training.embedded import PRESETS
-from strokes.training.train import Batcher, OneShot, TrainPreset, learning_rate, sample_batch, train
-from strokes.training.trajectories import Round
+from strokes.training.scene_graph import PromptMix
+from strokes.training.train import Sources, StagePreset, draw, train
+from strokes.training.trajectories import OneShot, RoundMix, Stored, sample_round
 
-TOY = PRESETS["toy"].network
-CPU = torch.device("cpu")
-
-
-def run(checkpoint, preset, report=lambda *_: None, **more):
-    parts = (checkpoint.tokenizer, checkpoint.special, checkpoint.autoencoder)
-    return train(preset, *parts, 0, CPU, report, **more)
+TOY = PRESETS["toy"]
+STAGE = TOY.first
+CANVAS = TOY.size.canvas
 
 
-def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, tmp_path):
-    whole = run(toy_checkpoint, TOY)
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return Sources(*build_synthetic(tmp_path_factory.mktemp("data"), DataPreset(60, 120, 60), 0))
+
+
+def fresh(checkpoint, size=TOY.size):
+    model = Bagel(size.config(checkpoint.tokenizer.get_vocab_size(), 16))
+    model.initialise(torch.Generator().manual_seed(0))
+    return model
+
+
+def run(checkpoint, sources, preset=STAGE, report=lambda *_: None, model=None, **more):
+    c = checkpoint
+    parts = (sources, c.tokenizer, c.special, c.autoencoder, CANVAS, 0, Accelerator(cpu=True))
+    return train(model or fresh(c), preset, *parts, report, **more)
+
+
+def batcher(checkpoint, levels=3):
+    config = TOY.size.config(checkpoint.tokenizer.get_vocab_size(), 16)
+    return Batcher(checkpoint.tokenizer, checkpoint.special, config, CANVAS, levels, text_free=0.0)
+
+
+def items_of(checkpoint, sample):
+    return batcher(checkpoint)._items(sample, iter(range(4)), np.random.default_rng(0))
+
+
+def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, sources, tmp_path):
+    whole = run(toy_checkpoint, sources)
 
     class Cut(Exception):
         pass
@@ -35,57 +63,95 @@ def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, tm
             raise Cut
 
     with pytest.raises(Cut):
-        run(toy_checkpoint, TOY, cut, resume=tmp_path, save_every=2)
+        run(toy_checkpoint, sources, report=cut, resume=tmp_path, save_every=2)
     assert int(load_file(tmp_path / "state.safetensors")["optimizer.vae2llm.weight.step"]) == 2
-    resumed = run(toy_checkpoint, TOY, resume=tmp_path, save_every=2)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    for workers in (0, 1):
+        resumed = run(toy_checkpoint, sources, resume=tmp_path, save_every=2, workers=workers)
+        for name, tensor in whole.state_dict().items():
+            assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_losses_of_both_kinds_fall(toy_checkpoint):
-    losses = []
-    preset = replace(TOY, steps=40, batch=8, warmup=5)
-    run(toy_checkpoint, preset, lambda step, loss: losses.append((loss["text"], loss["paint"])))
-    first, last = np.mean(losses[:5], axis=0), np.mean(losses[-5:], axis=0)
-    assert last[0] < 0.8 * first[0] and last[1] < first[1]
+def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_path):
+    run(toy_checkpoint, sources, resume=tmp_path, save_every=2)
+    larger = fresh(toy_checkpoint, replace(TOY.size, hidden=64))
+    with pytest.raises(StrokesError, match="state of another network"):
+        run(toy_checkpoint, sources, resume=tmp_path, model=larger)
+
+
+def test_losses_of_every_kind_fall(toy_checkpoint, sources):
+    rows: list[dict[str, float]] = []
+    preset = replace(STAGE, steps=60, batch=12, warmup=5, learning_rate=4e-3)
+    run(toy_checkpoint, sources, preset, lambda step, losses: rows.append(losses))
+    for name in LOSSES:
+        first, last = (np.mean([row[name] for row in part if name in row]) for part in (rows[:15], rows[-15:]))
+        assert last < first, name
 
 
 def test_the_rate_warms_up_holds_and_falls_to_nothing():
-    preset = TrainPreset(steps=1000, warmup=100, decay=0.2)
-    rates = [learning_rate(preset, step) for step in range(1000)]
+    preset = StagePreset(steps=1000, warmup=100, decay=0.2)
+    rates = [preset.rate(step) for step in range(1000)]
     assert rates[0] == pytest.approx(0.01) and rates[500] == 1.0 and rates[-1] == pytest.approx(0.005)
     assert max(rates) == 1.0
 
 
-def test_the_share_of_one_shot_samples_falls():
-    preset = replace(TOY, batch=20, one_shot_first=0.8, one_shot_last=0.2)
-    share = [sum(isinstance(s, OneShot) for s in sample_batch(np.random.default_rng(0), preset, p)) for p in (0.0, 1.0)]
-    assert share == [16, 4]
+def test_the_mix_is_what_the_preset_says(sources):
+    preset = replace(STAGE, batch=20, one_shot=(0.8, 0.2), ramp=10)
+    for step, count in ((0, 16), (5, 10), (10, 4), (30, 4)):
+        drawn = draw(sources, preset, step, np.random.default_rng(0))
+        assert sum(isinstance(s, OneShot) for s in drawn) == count and len(drawn) == 20
+    own = replace(sources, own=sources.rounds)
+    assert len(draw(own, replace(preset, own=0.5), 30, np.random.default_rng(0))) == 20
+
+
+def test_a_stage_on_self_sampled_rounds_needs_some(toy_checkpoint, sources):
+    with pytest.raises(StrokesError, match="self-sampled"):
+        run(toy_checkpoint, sources, replace(STAGE, own=0.5))
+
+
+def rounds(seed, **shares):
+    rng = np.random.default_rng(seed)
+    return [sample_round(rng, PromptMix(), RoundMix(**shares)) for _ in range(60)]
 
 
 def test_a_wrong_sketch_is_seen_and_never_a_target(toy_checkpoint):
-    c = toy_checkpoint
-    batcher = Batcher(TOY, c.tokenizer, c.special, c.autoencoder, CPU)
-    samples = sample_batch(np.random.default_rng(2), replace(TOY, batch=60, one_shot_first=0, one_shot_last=0), 0)
-    wrong = [s for s in samples if isinstance(s, Round) and s.refined is not None and not s.conflict]
+    wrong = [r for r in rounds(2) if r.kind == "wrong picture"]
     assert wrong
     for sample in wrong:
-        items = batcher([sample], np.random.default_rng(0))[0]
-        targets = {id(i.latent) for i in items if isinstance(i, LatentItem) and i.time is not None}
-        assert len(targets) == 1, "sketch and refinement aim at the same right picture"
-        texts = [i for i in items if isinstance(i, TextItem)]
-        assert [t.loss for t in texts] == [False, True, True]
+        items = items_of(toy_checkpoint, sample)
+        targets = {i.picture for i in items if isinstance(i, LatentItem) and i.time is not None}
+        seen = [i.picture for i in items if isinstance(i, LatentItem) and i.time is None]
+        assert seen[-1] not in targets
+        assert len(targets) == 1 + (sample.refined != sample.sketch)
+        assert [t.loss for t in items if isinstance(t, TextItem)] == [False, True, True]
 
 
 def test_a_plan_against_the_prompt_is_read_and_not_learned(toy_checkpoint):
-    c = toy_checkpoint
-    batcher = Batcher(TOY, c.tokenizer, c.special, c.autoencoder, CPU)
-    rounds = sample_batch(np.random.default_rng(4), replace(TOY, batch=120, one_shot_first=0, one_shot_last=0), 0)
-    conflicts = [s for s in rounds if isinstance(s, Round) and s.conflict]
+    conflicts = [r for r in rounds(4, conflict=0.5) if r.kind == "wrong step"]
     assert conflicts
     for sample in conflicts:
-        texts = [i for i in batcher([sample], np.random.default_rng(0))[0] if isinstance(i, TextItem)]
+        texts = [i for i in items_of(toy_checkpoint, sample) if isinstance(i, TextItem)]
         assert [t.loss for t in texts] == [False, False, True]
+
+
+def test_pictures_reach_the_items_that_show_them(toy_checkpoint):
+    """Scenes and painted pictures mixed: each item carries the latents of its own picture, targets without noise."""
+    c = toy_checkpoint
+    rng = np.random.default_rng(0)
+    own = Stored(rng.integers(0, 256, (3, 64, 64), np.uint8), rng.normal(size=(16, 8, 8)).astype(np.float16))
+    scenes = [r for r in rounds(5) if r.kind == "right" and r.canvas]
+    mixed = [replace(scenes[0], canvas=own), scenes[1], replace(scenes[2], seen=own)]
+    batch = batcher(c)(mixed, np.random.default_rng(0))
+    packed = batch.painted(c.autoencoder, CANVAS, torch.device("cpu"))
+    alone = [
+        batcher(c)([s], np.random.default_rng(0)).painted(c.autoencoder, CANVAS, torch.device("cpu")) for s in mixed
+    ]
+    assert torch.equal(packed.pixels, torch.cat([p.pixels for p in alone]))
+    assert torch.equal(packed.pixels[0], torch.from_numpy(own.pixels).float() / 127.5 - 1)
+    assert len(packed.latents) == len(batch.latent_picture) == sum(len(p.latents) for p in alone)
+    clean = batch.latent_noise == 0
+    assert len(batch.target_of) == int(clean.sum()) and len(batch.label_of) == len(packed.labels)
+    shown = packed.latents[~clean][0] - torch.from_numpy(own.latents).float()
+    assert shown.abs().mean() < 0.2
 
 
 def test_targets_share_their_prefix_without_seeing_each_other(toy_checkpoint):
@@ -96,8 +162,8 @@ def test_targets_share_their_prefix_without_seeing_each_other(toy_checkpoint):
     times = (0.2, 0.5, 0.9)
     noise = patchify(torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1)), 2)[0]
     with torch.inference_mode():
-        together = pack(model, [[text, *(LatentItem(latent, t) for t in times)]], special)
+        together = pack(model.config, [[text, *(LatentItem(latent, t) for t in times)]], special)
         shared = training_forward(model, together, noise.repeat(3, 1)).mse.unflatten(0, (3, -1))
         for t, mse in zip(times, shared, strict=True):
-            alone = training_forward(model, pack(model, [[text, LatentItem(latent, t)]], special), noise).mse
-            assert torch.allclose(alone, mse, atol=1e-4)
+            packed = pack(model.config, [[text, LatentItem(latent, t)]], special)
+            assert torch.allclose(training_forward(model, packed, noise).mse, mse, atol=1e-4)

@@ -17,13 +17,12 @@ from strokes.training.scene_graph import (
     PromptMix,
     holds,
     read_prompt,
-    reserved,
     sample_graph,
-    sample_scene,
     write_prompt,
 )
 from strokes.training.shapes import PALETTE, Shape, apart, inside_canvas, render
-from strokes.training.trajectories import RoundMix, sample_round
+from strokes.training.splits import HELD_OUT_PAIRS, SPLITS, identity, reserved, split_of, trainable
+from strokes.training.trajectories import RoundMix, growing_order, sample_round, sample_scene
 from strokes.training.vocabulary import write_tokenizer
 
 SEEDS = st.integers(0, 10_000)
@@ -59,7 +58,7 @@ def test_other_prompts_are_refused_with_a_reason(prompt):
 @given(SEEDS)
 def test_layouts_fit_the_canvas_keep_apart_and_hold_their_relations(seed):
     graph, shapes = sample_scene(np.random.default_rng(seed), PromptMix())
-    assert not reserved(graph)
+    assert trainable(graph)
     assert [s.name for s in shapes] == [o.name for o in graph.objects]
     assert all(inside_canvas(s) for s in shapes)
     assert all(apart(a, b) for i, a in enumerate(shapes) for b in shapes[:i])
@@ -68,12 +67,43 @@ def test_layouts_fit_the_canvas_keep_apart_and_hold_their_relations(seed):
         assert holds(r.name, (a.x, a.y), (b.x, b.y))
 
 
-def test_about_a_tenth_of_the_prompts_is_kept_for_evaluation():
+def test_splits_hold_out_pairs_relations_and_longer_scenes():
     rng = np.random.default_rng(0)
-    graphs = [sample_graph(rng, PromptMix()) for _ in range(2000)]
-    kept = [reserved(g) for g in graphs if g.category != "single"]
-    assert 0.07 < np.mean(kept) < 0.13
-    assert not any(reserved(g) for g in graphs if g.category == "single")
+    graphs = [sample_graph(rng, PromptMix(max_objects=5)) for _ in range(4000)]
+    counts = {split: [g for g in graphs if split_of(g) == split] for split in SPLITS}
+    assert all(len(found) > 200 for found in counts.values())
+    seen = counts["seen"]
+    assert not any(HELD_OUT_PAIRS & set(g.objects) or len(g.objects) > 4 for g in seen)
+    assert all(len(g.objects) == 5 for g in counts["longer"])
+    assert all(g.relations and not HELD_OUT_PAIRS & set(g.objects) for g in counts["relations"])
+    assert len({o.colour for o in HELD_OUT_PAIRS}) == len({o.kind for o in HELD_OUT_PAIRS}) == len(HELD_OUT_PAIRS) == 5
+    several = [g for g in seen if len(g.objects) > 1]
+    assert 0.07 < np.mean([reserved(g) for g in several]) < 0.13
+    assert not any(reserved(g) for g in seen if len(g.objects) == 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a red circle left of a blue square", "a blue square right of a red circle"),
+        ("a red circle left of a blue square", "a red circle to the left of a blue square"),
+        ("a red circle and a blue square", "a blue square and a red circle"),
+        ("two red circles and a blue square", "a red circle, a blue square and a red circle"),
+    ],
+)
+def test_a_scene_in_other_words_is_the_same_scene(one, other):
+    assert identity(read_prompt(one)) == identity(read_prompt(other))
+    assert split_of(read_prompt(one)) == split_of(read_prompt(other))
+
+
+@given(SEEDS)
+def test_scenes_grow_along_their_relations(seed):
+    rng = np.random.default_rng(seed)
+    graph = sample_graph(rng, PromptMix(), "position")
+    order = growing_order(graph, rng)
+    assert sorted(order) == list(range(len(graph.objects)))
+    for k in range(1, len(order)):
+        assert any({order[k], i} == {r.subject, r.object} for r in graph.relations for i in order[:k])
 
 
 AREAS = {"circle": np.pi, "square": 1.76**2, "triangle": 1.85, "diamond": 2 * 1.15 * 0.85, "cross": 2.31}
@@ -109,9 +139,19 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
         assert (done.refined is None) == (not done.correction)
     for text in texts:
         assert "<unk>" not in TOKENIZER.encode(text).tokens, text
-    if done.sketch is not None and done.canvas is not None and done.instruction.startswith("add "):
-        kept = [s for s in done.canvas if s in done.sketch]
-        assert len(kept) >= len(done.canvas) - 1
+    assert all(len(TOKENIZER.encode(text).ids) <= 62 for text in texts)
+    if done.sketch is not None and done.canvas is not None and done.step == "add":
+        assert all(shape in done.sketch for shape in done.canvas)
+    drawn = [d for d in (done.canvas, done.sketch, done.seen, done.refined) if d]
+    held_out = {o.name for o in HELD_OUT_PAIRS}
+    assert not any(s.name in held_out for scene in drawn for s in scene)
+
+
+def test_every_kind_of_round_and_of_step_is_drawn():
+    rng = np.random.default_rng(3)
+    rounds = [sample_round(rng, PromptMix(), RoundMix(damaged_canvas=0.4)) for _ in range(1500)]
+    assert {r.kind for r in rounds} == {"end", "right", "right but incomplete", "wrong picture", "wrong step"}
+    assert {r.step for r in rounds} == {"end", "add", "change", "move", "swap", "remove", "paint"}
 
 
 def _tokenizer():

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..errors import StrokesError
-from ..training.scene_graph import Object, Relation, SceneGraph, article, holds
-from ..training.shapes import GROUND, KINDS, PALETTE, UNIT, inside
+from .expert import Seen
+from .scene_graph import Object, Relation, SceneGraph, article, holds
+from .shapes import GROUND, KINDS, PALETTE, RADIUS, UNIT, Shape, inside
 
 MIN_AREA = 60
 # Ground-truth shapes overlap their best outline by .87 or more, also blurred and noisy; most that ran together, by less.
 MIN_OVERLAP = 0.86
 _NAMES = ("", *PALETTE)
 _COLOURS = np.array((GROUND, *PALETTE.values()), np.float32)
-_FACTORS = torch.tensor([0.94, 0.97, 1.0, 1.03, 1.06])[:, None, None]
+_FACTORS = np.array([0.94, 0.97, 1.0, 1.03, 1.06], np.float32)[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,17 @@ class Verdict:
 
 def _moments(kind: str) -> tuple[float, float]:
     """Area of a kind at radius 1, and how far its centroid lies below its centre."""
-    step = torch.linspace(-1.2, 1.2, 481)
-    hit = inside(kind, step[None, :], step[:, None], torch.tensor(1.0))
-    return hit.sum().item() * 0.005**2, (hit * step[:, None]).sum().item() / hit.sum().item()
+    step = (np.arange(481, dtype=np.float32) - 240) * np.float32(0.005)
+    hit = inside(kind, step[None, :], step[:, None], 1.0)
+    return float(hit.sum()) * 0.005**2, float((hit * step[:, None]).sum() / hit.sum())
 
 
 _MOMENTS = {kind: _moments(kind) for kind in KINDS}
 
 
 def read_picture(image: Image.Image) -> list[Found]:
-    """Every coloured component of at least 60 pixels at 64×64, largest first. Raises StrokesError unless square."""
+    """Every coloured component of at least 60 pixels at 64×64, largest first; patches of several colours that come to as
+    much together are something of the commonest of them, and not clear. Raises StrokesError unless square."""
     if image.width != image.height:
         raise StrokesError(f"the picture is {image.width}×{image.height}: the shapes world is square")
     image = image.convert("RGB")
@@ -75,14 +76,31 @@ def read_picture(image: Image.Image) -> list[Found]:
         image = image.resize((UNIT, UNIT), method)
     labels = nearest_colours(np.asarray(image, np.float32))
     parts = components(labels)
-    found = []
-    for part, area in enumerate(np.bincount(parts.ravel())):
-        if area >= MIN_AREA:
-            mask = parts == part
-            colour = _NAMES[labels[mask][0]]
-            if colour:
-                found.append(_identify(colour, mask))
+    found, rest = [], labels > 0
+    for mask in _large(parts):
+        if colour := _NAMES[labels[mask][0]]:
+            found.append(_identify(colour, mask))
+            rest &= ~mask
+    if rest.sum() >= MIN_AREA:
+        for mask in _large(components(rest)):
+            if rest[mask].all():
+                colour = _NAMES[np.bincount(labels[mask]).argmax()]
+                found.append(replace(_identify(colour, mask), overlap=0.0))
     return sorted(found, key=lambda f: -f.area)
+
+
+def _large(parts: np.ndarray) -> list[np.ndarray]:
+    """Masks of the components of at least 60 pixels."""
+    return [parts == part for part in np.flatnonzero(np.bincount(parts.ravel()) >= MIN_AREA)]
+
+
+def seen_in(image: Image.Image) -> list[Seen]:
+    """What an expert sees in a picture: its shapes, with the radius that their area says, as far as the world has it."""
+    seen = []
+    for f in read_picture(image):
+        r = min(max((f.area / _MOMENTS[f.kind][0]) ** 0.5, RADIUS[0]), RADIUS[1])
+        seen.append(Seen(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
+    return seen
 
 
 def nearest_colours(pixels: np.ndarray) -> np.ndarray:
@@ -134,19 +152,20 @@ def _identify(colour: str, mask: np.ndarray) -> Found:
     top, left = rows.min() - margin, columns.min() - margin
     height, width = int(rows.max() - top) + margin + 1, int(columns.max() - left) + margin + 1
     # Two sums over an outline: all of it, and what it shares with the mask.
-    sums = torch.ones(height * width, 2)
+    sums = np.ones((height * width, 2), np.float32)
     sums[:, 1] = 0
     sums[(rows - top) * width + columns - left, 1] = 1
-    dx = (torch.arange(width) + (left + 0.5 - x))[None, None, :]
-    dy = (torch.arange(height) + (top + 0.5 - y))[None, :, None]
+    dx = (np.arange(width) + (left + 0.5 - x)).astype(np.float32)[None, None, :]
+    dy = (np.arange(height) + (top + 0.5 - y)).astype(np.float32)[None, :, None]
     best = Found(colour, "", x, y, area, -1.0)
     for kind, (unit_area, drop) in _MOMENTS.items():
-        r = (area / unit_area) ** 0.5 * _FACTORS
-        outline, common = (inside(kind, dx, dy + drop * r, r).flatten(1).float() @ sums).unbind(1)
+        r = np.float32((area / unit_area) ** 0.5) * _FACTORS
+        outlines = inside(kind, dx, dy + np.float32(drop) * r, r).reshape(len(r), -1).astype(np.float32)
+        outline, common = (outlines @ sums).T
         overlaps = common / (outline + area - common)
-        overlap, at = overlaps.max(0)
-        if overlap > best.overlap:
-            best = Found(colour, kind, x, y - drop * float(r[at]), area, float(overlap))
+        at = int(overlaps.argmax())
+        if overlaps[at] > best.overlap:
+            best = Found(colour, kind, x, y - drop * float(r[at, 0, 0]), area, float(overlaps[at]))
     return best
 
 

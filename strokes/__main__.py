@@ -1,0 +1,5 @@
+"""``python -m strokes``: what ``accelerate launch -m strokes …`` starts in each process."""
+
+from .cli import main
+
+main()

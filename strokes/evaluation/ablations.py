@@ -1,0 +1,212 @@
+"""The paper's ablations in miniature: one base that paints in one go, tuned to the process on data that lacks one thing each.
+
+Every variant starts from the same weights, trains the same number of steps with the same seed, and paints the same prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from matplotlib.figure import Figure
+from safetensors.torch import load_file
+
+from ..bagel.checkpoint import load, read_json
+from ..bagel.crowd import together
+from ..bagel.model import Bagel
+from ..bagel.painter import BagelPainter
+from ..files import write_whole
+from ..training.autoencoder import AutoencoderPreset
+from ..training.dataset import DataPreset
+from ..training.embedded import write_folder
+from ..training.run import PartReport, TrainingRun
+from ..training.scene_graph import CATEGORIES
+from ..training.selfsampled import SelfSampling
+from ..training.train import NetworkSize, Sources, StagePreset
+from ..training.trajectories import RoundMix
+from .prompts import write_prompts
+from .shapes import evaluate
+
+
+@dataclass(frozen=True)
+class Variant:
+    """``shares`` replace those of the usual mix of rounds. Without ``inspects`` the model is neither trained on critiques nor
+    asked for one. ``after`` names the variant that this one trains further, on ``own`` self-sampled rounds."""
+
+    name: str
+    shares: dict[str, float] = field(default_factory=dict)
+    inspects: bool = True
+    after: str = "base"
+    own: float = 0.0
+
+
+BASE = "base, one-shot"
+ADDITIVE = {"damaged_canvas": 0.0}
+SILENT = {"wrong": 0.0, "conflict": 0.0}
+VARIANTS = (
+    Variant("additive steps, no inspection", ADDITIVE | SILENT, inspects=False),
+    Variant("additive steps, inspection", ADDITIVE),
+    Variant("all steps, no inspection", SILENT, inspects=False),
+    Variant("all steps, text conflicts", {"wrong": 0.0, "conflict": 0.35}),
+    Variant("all steps, image alignment", {"conflict": 0.0}),
+    Variant("all steps, inspection"),
+    Variant("then scene-graph critiques", after="all steps, inspection"),
+    Variant("then self-sampled critiques", after="all steps, inspection", own=0.6),
+)
+# As in the paper: what is added from one row to the next.
+TABLES = {
+    "Kinds of steps": (VARIANTS[0], VARIANTS[1], VARIANTS[2], VARIANTS[5]),
+    "Inspection": (VARIANTS[2], VARIANTS[3], VARIANTS[4], VARIANTS[5]),
+    "Critiques": (VARIANTS[6], VARIANTS[7]),
+}
+
+
+@dataclass(frozen=True)
+class AblationPreset:
+    """``base`` trains on one-shot pictures alone; ``tune`` makes each variant of it. ``prompts`` of every split are painted
+    with each of ``seeds``."""
+
+    autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
+    size: NetworkSize = field(default_factory=NetworkSize)
+    data: DataPreset = field(default_factory=lambda: DataPreset(60_000, 40_000))
+    base: StagePreset = StagePreset(steps=2500, one_shot=(1.0, 1.0))
+    tune: StagePreset = StagePreset(steps=1200, one_shot=(0.3, 0.3), learning_rate=1e-3, warmup=100, decay=0.7)
+    own: SelfSampling = field(default_factory=lambda: SelfSampling(2000))
+    prompts: int = 240
+    seeds: tuple[int, ...] = (0,)
+    workers: int = 0
+
+
+PRESETS = {
+    "cpu": AblationPreset(),
+    "gpu": AblationPreset(
+        AutoencoderPreset(widths=(32, 64, 64, 64), steps=3000, batch=64),
+        NetworkSize(
+            hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6
+        ),
+        DataPreset(200_000, 200_000, 10_000),
+        StagePreset(steps=2500, batch=512, one_shot=(1.0, 1.0), learning_rate=1.5e-3, warmup=300),
+        StagePreset(steps=1000, batch=512, one_shot=(0.3, 0.3), learning_rate=1e-3, warmup=100, decay=0.7),
+        SelfSampling(10_000, shard=2_000, width=500),
+        prompts=2000,
+        seeds=(0, 1, 2),
+        workers=14,
+    ),
+    "toy": AblationPreset(
+        AutoencoderPreset(widths=(32, 32, 32, 32), steps=2, batch=2),
+        NetworkSize(32, 48, 2, 2, 1, 32, 1, 2),
+        DataPreset(8, 16, 8),
+        StagePreset(steps=2, batch=4, one_shot=(1.0, 1.0), warmup=1),
+        StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), warmup=1),
+        SelfSampling(processes=2, shard=2, width=2),
+        prompts=4,
+    ),
+}
+
+
+class AblationRun(TrainingRun):
+    """``strokes train ablations``: every variant trained and measured in the folder ``out``, each found where it is done.
+
+    Writes ``table.md``, ``table.json`` and ``plot.png``.
+    """
+
+    def __init__(self, out: Path, preset: AblationPreset, seed: int, accelerator: Accelerator, report: PartReport):
+        super().__init__(out, asdict(preset), seed, accelerator, report, preset.workers)
+        self.preset = preset
+
+    def __call__(self) -> Path:
+        preset = self.preset
+        self.make_codec(self.work, preset.autoencoder)
+        common = self.synthetic("data/common", preset.data)
+        self.stage("base", preset.base, common, preset.size, self.fresh(preset.size))
+        results = {BASE: self._measure("base", "one-shot")}
+        for variant in VARIANTS:
+            self._tune(variant, common)
+            results[variant.name] = self._measure(variant.name, "process" if variant.inspects else "no-inspect")
+        if self.accelerator.is_main_process:
+            text = json.dumps(results, indent=1) + "\n"
+            write_whole(self.work / "table.json", lambda path: path.write_text(text))
+            write_whole(self.work / "table.md", lambda path: path.write_text(markdown(results)))
+            plot(results, self.work / "plot.png")
+        return self.work
+
+    def _tune(self, variant: Variant, common: Sources) -> Bagel:
+        preset = self.preset
+        mix = replace(RoundMix(), **variant.shares)
+        sources = replace(common, rounds=self.synthetic(f"data/{variant.name}", replace(preset.data, mix=mix)).rounds)
+        before = self._fold(variant.after)
+        if variant.own:
+            sources = replace(sources, own=self.selfsampled(f"data/{variant.name}/own", before, preset.own))
+        model = self.fresh(preset.size)
+        model.load_state_dict(load_file(self.work / f"{variant.after}.safetensors"))
+        return self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model)
+
+    def _fold(self, name: str) -> Path:
+        """The weights of a finished stage as a model folder."""
+        folder = self.work / "models" / name
+        if not (folder / "ema.safetensors").exists() and self.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in ("ae.safetensors", "tokenizer.json"):
+                shutil.copyfile(self.work / part, folder / part)
+            model = self.fresh(self.preset.size)
+            model.load_state_dict(load_file(self.work / f"{name}.safetensors"))
+            write_folder(folder, model, self.preset.size)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+    def _measure(self, name: str, arm: str) -> dict[str, Any]:
+        path = self.work / f"{name}.json"
+        if not path.exists():
+            painter = BagelPainter(load(self._fold(name), self.device))
+            prompts = write_prompts(self.preset.prompts, self.seed)
+
+            def progress(done: int, total: int, prompt: str) -> None:
+                self.report(f"paint: {name}", done, total, {})
+
+            report = evaluate(painter, prompts, (arm,), seeds=self.preset.seeds, progress=progress, together=together)
+            found = {group: asdict(report.get("exact match", arm, group)) for group in report.groups}
+            text = json.dumps(found, indent=1) + "\n"
+            write_whole(path, lambda to: to.write_text(text))
+        return read_json(path)
+
+
+def _columns(results: dict[str, dict[str, Any]]) -> list[str]:
+    return [group for group in (*CATEGORIES, "held out", "3 or more", "all") if group in results[BASE]]
+
+
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """One table: a line for the base, then the variants of each of the paper's tables; 95 % intervals in the last column."""
+    columns = _columns(results)
+    lines = [f"| | {' | '.join(columns)} | 95 % |", "|---" * (len(columns) + 2) + "|"]
+
+    def row(name: str) -> str:
+        found = results[name]
+        every = found["all"]
+        shares = " | ".join(f"{found[group]['value']:.2f}" for group in columns)
+        return f"| {name} | {shares} | {every['low']:.2f} to {every['high']:.2f} |"
+
+    lines.append(row(BASE))
+    for title, variants in TABLES.items():
+        lines += [f"| **{title}** |{' |' * (len(columns) + 1)}", *(row(variant.name) for variant in variants)]
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """A bar with its interval for every variant, one panel a table, the base as a line."""
+    figure = Figure(figsize=(4.6 * len(TABLES), 4.2), layout="constrained")
+    base = results[BASE]["all"]["value"]
+    for i, (title, variants) in enumerate(TABLES.items(), 1):
+        axes = figure.add_subplot(1, len(TABLES), i, title=title, ylim=(0, 1), ylabel="exact match" if i == 1 else "")
+        found = [results[variant.name]["all"] for variant in variants]
+        values = [f["value"] for f in found]
+        reach = [[f["value"] - f["low"] for f in found], [f["high"] - f["value"] for f in found]]
+        bars = axes.bar(range(len(found)), values, yerr=reach, capsize=4, color="#1f6fb2", alpha=0.85)
+        axes.bar_label(bars, [f"{value:.2f}" for value in values], label_type="center", color="white")
+        axes.set_xticks(range(len(found)), [v.name.replace(", ", "\n") for v in variants], rotation=20, ha="right")
+        axes.axhline(base, color="#b25a00", linestyle="--", label=f"{BASE} {base:.2f}")
+        axes.legend(frameon=False, loc="upper left")
+    write_whole(path, lambda to: figure.savefig(to, format="png", dpi=110))

@@ -1,0 +1,186 @@
+"""The arms of the comparison: ways of painting a prompt with the same weights and seed. Each knows the painter only.
+
+The oracle alone asks the checker while it paints: what the process could reach with a perfect inspector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from ..errors import StrokesError
+from ..process import loop, stages
+from ..process.dialect import picture_before_round
+from ..process.oneshot import text_to_image
+from ..process.painter import Painter, Picture
+from ..process.trajectory import Cost, Trajectory
+from ..training.checker import seen_in
+from ..training.expert import describe, judge
+from ..training.scene_graph import read_prompt
+from ..training.trajectories import WHOLE
+from .prompts import Prompt
+from .trials import Trial
+
+ARMS = {
+    "one-shot": "one-shot",
+    "best-of-k": "one-shot, equal calls",
+    "plan-only": "plan only",
+    "no-inspect": "no inspect",
+    "process": "full process",
+    "oracle": "oracle (upper bound)",
+    "shuffled": "shuffled critiques",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A prompt to paint with one ``seed`` of the evaluation; ``own_seed`` is that of this painting."""
+
+    prompt: Prompt
+    seed: int
+    rounds: int
+
+    @property
+    def own_seed(self) -> int:
+        return stages.stage_seed(self.seed, self.prompt.line, "prompt")
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.prompt.line, self.seed
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an arm made of a task: the last picture, how many were painted and what they cost, and the process behind it,
+    where there is one. ``own_words`` as in :class:`Trial`."""
+
+    image: Image.Image | None
+    pictures: int
+    cost: Cost
+    process: Trajectory | None = None
+    own_words: int = 0
+
+
+Arm = Callable[[Painter[Any], Task], Outcome]
+Inspect = Callable[[Trajectory], Trajectory]
+
+
+def one_shot(painter: Painter[Any], task: Task) -> Outcome:
+    painted = text_to_image(painter, task.prompt.text, seed=task.own_seed)
+    return Outcome(painted.picture.image, 1, Cost(painted.calls))
+
+
+def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
+    """One-shot pictures until the model's own inspector accepts one, or as many model calls are spent as ``calls`` says
+    the process spent on the same (line, seed); the picture under way is finished. Where none is accepted: the first."""
+
+    def paint(painter: Painter[Any], task: Task) -> Outcome:
+        first, cost, number = None, Cost(), 0
+        while number == 0 or cost.model_calls < calls[task.key]:
+            seed = task.own_seed if number == 0 else stages.stage_seed(task.own_seed, number, "candidate")
+            painted = text_to_image(painter, task.prompt.text, seed=seed)
+            first, number = first or painted.picture.image, number + 1
+            inspected = _inspect_whole(painter, task, painted.picture, seed)
+            cost += Cost(painted.calls) + inspected.cost
+            critique = inspected.rounds[-1].critique
+            if critique and critique.accepted:
+                return Outcome(painted.picture.image, number, cost)
+        return Outcome(first, number, cost)
+
+    return paint
+
+
+def _inspect_whole(painter: Painter[Any], task: Task, picture: Picture, seed: int) -> Trajectory:
+    """The model's inspection of a picture as the one step of a process."""
+    begun = stages.begin(painter, task.prompt.text)
+    planned = stages.plan(painter, begun, instruction=WHOLE, description=describe(task.prompt.graph))
+    return stages.inspect(painter, stages.sketch(painter, planned, image=picture), seed=seed)
+
+
+def plan_only(painter: Painter[Any], task: Task) -> Outcome:
+    """The model describes the whole scene in words, then paints it at once."""
+    planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.own_seed)
+    return _outcome(stages.sketch(painter, planned, seed=task.own_seed))
+
+
+def process(painter: Painter[Any], task: Task) -> Outcome:
+    begun = stages.begin(painter, task.prompt.text)
+    return _outcome(loop.run(painter, begun, task.rounds, seed=task.own_seed))
+
+
+def no_inspect(painter: Painter[Any], task: Task) -> Outcome:
+    return _rounds(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))
+
+
+def oracle(painter: Painter[Any], task: Task) -> Outcome:
+    """The process with the checker's verdicts in the expert's words; where a plan cannot be read, the model's own."""
+
+    def inspect(sketched: Trajectory) -> Trajectory:
+        current = sketched.current_round
+        assert current and current.sketch
+        try:
+            planned = read_prompt(current.plan.description)
+        except StrokesError:
+            return stages.inspect(painter, sketched, seed=task.own_seed)
+        before = picture_before_round(sketched)
+        canvas = seen_in(before.image) if before else []
+        truth = judge(task.prompt.graph, planned, canvas, seen_in(current.sketch.picture.image))
+        if not truth.correction:
+            return stages.inspect(painter, sketched, verdict="accept", critique=truth.explanation)
+        words, correction = truth.explanation, truth.correction
+        return stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
+
+    return _rounds(painter, task, inspect)
+
+
+def shuffled(trials: Sequence[Trial]) -> Arm:
+    """The process with the model's own verdicts, where each rejection says what another prompt's process said.
+
+    ``trials`` are those of the process.
+    """
+    said = [(t.line, s.critique, s.correction) for t in trials for s in t.steps if not s.accepted]
+
+    def paint(painter: Painter[Any], task: Task) -> Outcome:
+        others = [(critique, correction) for line, critique, correction in said if line != task.prompt.line]
+        own_words = 0
+
+        def inspect(sketched: Trajectory) -> Trajectory:
+            nonlocal own_words
+            own = stages.inspect(painter, sketched, seed=task.own_seed)
+            critique = own.rounds[-1].critique
+            assert critique
+            if critique.accepted:
+                return own
+            if not others:
+                own_words += 1
+                return own
+            seed = stages.stage_seed(task.own_seed, own.round_index, "shuffled")
+            words, correction = others[seed % len(others)]
+            given = stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
+            other = given.rounds[-1].critique
+            assert other
+            return sketched.with_critique(replace(other, origin=critique.origin))
+
+        return replace(_rounds(painter, task, inspect), own_words=own_words)
+
+    return paint
+
+
+def _rounds(painter: Painter[Any], task: Task, inspect: Inspect) -> Outcome:
+    """The loop with another inspection."""
+    seed, trajectory = task.own_seed, stages.begin(painter, task.prompt.text)
+    for _ in range(task.rounds):
+        trajectory = stages.plan(painter, trajectory, seed=seed)
+        if trajectory.ended:
+            break
+        trajectory = inspect(stages.sketch(painter, trajectory, seed=seed))
+        trajectory = stages.refine(painter, trajectory, seed=seed)
+    return _outcome(trajectory)
+
+
+def _outcome(trajectory: Trajectory) -> Outcome:
+    image = trajectory.picture.image if trajectory.picture else None
+    return Outcome(image, len(trajectory.pictures), trajectory.cost, trajectory)

@@ -1,0 +1,125 @@
+"""Prompts to evaluate on: written fresh, over the splits and the six kinds, and read back from a file of one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+
+from ..errors import StrokesError
+from ..training.scene_graph import (
+    CATEGORIES,
+    PromptMix,
+    SceneGraph,
+    read_prompt,
+    sample_graph,
+    sample_layout,
+    write_prompt,
+)
+from ..training.shapes import Shape
+from ..training.splits import MOST_TRAINED, SPLITS, reserved, split_of
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt of a file, its ``line`` counted from 1. ``split`` is "other" where it is new in more than one way."""
+
+    line: int
+    text: str
+    graph: SceneGraph
+
+    @property
+    def kind(self) -> str:
+        return self.graph.category
+
+    @property
+    def split(self) -> str:
+        return split_of(self.graph) or "other"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Every group of the report it counts in."""
+        wider = ("held out",) if self.split in ("pairs", "relations") else ()
+        larger = ("3 or more",) if len(self.graph.objects) >= 3 else ()
+        return ("all", self.kind, self.split, *wider, *larger)
+
+
+# The kinds that a split can have; all six where nothing is said.
+_KINDS = {"relations": ("position",), "longer": ("counting", "position", "binding")}
+GROUPS = ("all", *CATEGORIES, *SPLITS, "other", "held out", "3 or more")
+
+
+def read_prompts(lines: Sequence[str], check: Callable[[str], object]) -> tuple[list[Prompt], list[tuple[int, str]]]:
+    """The prompts that the checker can read and ``check`` does not refuse, and (line, why) of the others.
+
+    Blank lines are skipped. Raises StrokesError where nothing is left.
+    """
+    prompts, unread = [], []
+    for line, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            prompt = Prompt(line, text.strip(), read_prompt(text))
+            check(text)
+        except StrokesError as error:
+            unread.append((line, str(error)))
+        else:
+            prompts.append(prompt)
+    if not prompts:
+        why = f"line {unread[0][0]}: {unread[0][1]}" if unread else "the file is empty"
+        raise StrokesError(f"no prompt to evaluate: {why}")
+    return prompts, unread
+
+
+def write_prompts(count: int, seed: int = 0, splits: Sequence[str] = SPLITS) -> list[str]:
+    """Distinct prompts that can be laid out, spread evenly over the ``splits`` and, in each, over the six kinds.
+
+    Those of "seen" are kept from training, but the single shapes, of which there are too few: all of them are trained,
+    and only layout and noise are new. A kind that a split does not have, or has used up, leaves its share to the
+    others. Any beginning of the list is spread alike. Raises StrokesError for a count below 1 or an unknown split.
+    """
+    if count < 1:
+        raise StrokesError(f"{count} prompts: ask for at least 1")
+    if not splits or set(splits) - set(SPLITS):
+        raise StrokesError(f"unknown splits {', '.join(splits) or '(none)'}: choose from {', '.join(SPLITS)}")
+    rng, prompts = np.random.default_rng(seed), dict[str, None]()
+    open_kinds = {split: list(_KINDS.get(split, CATEGORIES)) for split in splits}
+    for split in cycle(splits):
+        kinds, prompt = open_kinds[split], None
+        while kinds and prompt is None:
+            kind = kinds.pop(0)
+            prompt = _new_prompt(rng, split, kind, prompts)
+            if prompt is not None:
+                prompts[prompt] = None
+                kinds.append(kind)
+        if len(prompts) == count:
+            break
+        if not any(open_kinds.values()):
+            raise StrokesError(f"{count} prompts: there are only {len(prompts)} in {', '.join(splits)}")
+    return list(prompts)
+
+
+def _new_prompt(rng: np.random.Generator, split: str, kind: str, known: Container[str]) -> str | None:
+    """None where 2,000 draws bring nothing new: the kind is used up."""
+    mix = PromptMix(max_objects=MOST_TRAINED + (split == "longer"))
+    for _ in range(2000):
+        graph = sample_graph(rng, mix, kind)
+        if split_of(graph) != split or (split == "seen" and kind != "single" and not reserved(graph)):
+            continue
+        prompt = write_prompt(graph, long_forms=rng.random() < 0.25)
+        if prompt not in known and _fits(graph, rng):
+            return prompt
+    return None
+
+
+def _fits(graph: SceneGraph, rng: np.random.Generator) -> bool:
+    """Whether a scene can be laid out; five shapes and their relations only find room one after the other."""
+    for _ in range(8):
+        placed: list[Shape] | None = []
+        for k in range(len(graph.objects)):
+            placed = None if placed is None else sample_layout(graph.subgraph(range(k + 1)), rng, placed)
+        if placed is not None:
+            return True
+    return False

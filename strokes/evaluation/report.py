@@ -1,0 +1,232 @@
+"""What an evaluation found: every measure by arm and group of prompts, paired differences, and the goals of the project."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..training.splits import SPLITS
+from . import measures
+from .arms import ARMS
+from .measures import Estimate, difference, estimates, mcnemar
+from .prompts import GROUPS, Prompt
+from .trials import Trial
+
+# Groups in which the process is compared with the other arms.
+COMPARED = ("all", "3 or more")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt on which one-shot and the process differ; ``pictures`` and ``right`` are in this order."""
+
+    prompt: str
+    pictures: tuple[Image.Image | None, Image.Image | None]
+    right: tuple[bool, bool]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much the process's exact match is above another arm's in a group: paired over prompts, all seeds together.
+    ``won`` and ``lost`` count (prompt, seed) that only one of them painted right, ``p`` is McNemar's exact p of these."""
+
+    other: str
+    group: str
+    above: Estimate
+    won: int
+    lost: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``met`` is None where it was not measured."""
+
+    name: str
+    wanted: str
+    measured: str
+    met: bool | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. ``unread`` are (line number, why) of prompts left out; ``examples`` hold at most twelve wins
+    and twelve losses of the process; ``together`` says that prompts were painted side by side, so that seconds are
+    shares of the whole and not how long one waits."""
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
+    trials: tuple[Trial, ...]
+    unread: tuple[tuple[int, str], ...] = ()
+    examples: tuple[Example, ...] = ()
+    together: bool = False
+
+    def of(self, arm: str) -> list[Trial]:
+        return [t for t in self.trials if t.arm == arm]
+
+    @cached_property
+    def groups(self) -> dict[str, list[int]]:
+        """Which of the prompts each group has; groups without any are left out."""
+        members = {group: [i for i, p in enumerate(self.prompts) if group in p.groups] for group in GROUPS}
+        return {group: rows for group, rows in members.items() if rows}
+
+    @cached_property
+    def _counts(self) -> dict[str, np.ndarray]:
+        lines = [p.line for p in self.prompts]
+        return {arm: measures.counts(self.of(arm), lines) for arm in self.arms}
+
+    @cached_property
+    def measured(self) -> dict[str, dict[str, dict[str, Estimate]]]:
+        """Every estimate, by group, arm and measure."""
+        return {
+            group: {arm: estimates(self._counts[arm][rows]) for arm in self.arms} for group, rows in self.groups.items()
+        }
+
+    def get(self, measure: str, arm: str = "process", group: str = "all") -> Estimate:
+        """One estimate; without a value where the group or the arm is not there."""
+        arms = self.measured.get(group, {})
+        return arms[arm][measure] if arm in arms else Estimate(None, None, None, 0)
+
+    @cached_property
+    def differences(self) -> tuple[Difference, ...]:
+        """The process held against every other arm."""
+        if "process" not in self.arms:
+            return ()
+        right = {arm: {(t.line, t.seed): t.right for t in self.of(arm)} for arm in self.arms}
+        found = []
+        for group in COMPARED:
+            rows = self.groups.get(group, [])
+            lines = {self.prompts[i].line for i in rows}
+            for arm in self.arms if rows else ():
+                if arm == "process":
+                    continue
+                pairs = Counter((right[arm][key], r) for key, r in right["process"].items() if key[0] in lines)
+                won, lost = pairs[False, True], pairs[True, False]
+                above = difference(self._counts["process"][rows], self._counts[arm][rows])
+                found.append(Difference(arm, group, above, won, lost, mcnemar(won, lost)))
+        return tuple(found)
+
+    def faults(self) -> dict[str, tuple[int, int]]:
+        """Wrong sketches of the process by what was wrong: how many, and how many its inspector rejected."""
+        wrong = [s for t in self.of("process") for s in t.steps if s.right is False]
+        every, caught = Counter(s.fault for s in wrong), Counter(s.fault for s in wrong if not s.accepted)
+        return {fault: (n, caught[fault]) for fault, n in every.most_common()}
+
+    def repaintings(self) -> tuple[int, int]:
+        """Sketches that the process's repainting fixed, and broke."""
+        steps = [s for t in self.of("process") for s in t.steps]
+        fixed = sum(s.right is False and s.refined is True for s in steps)
+        return fixed, sum(s.right is True and s.refined is False for s in steps)
+
+    def goals(self) -> list[Goal]:
+        """The project's goals for the full process, each with what was measured."""
+        there = [split for split in SPLITS if split in self.groups]
+        n, k = len(self.prompts), len(self.seeds)
+        size = Goal(
+            "measured on", "2000 prompts, 3 seeds, 4 splits",
+            f"{_some(n, 'prompt')}, {_some(k, 'seed')}, {_some(len(there), 'split')}",
+            n >= 2000 and k >= 3 and len(there) == len(SPLITS),
+        )  # fmt: skip
+        return [
+            size,
+            self._at_least("exact match, seen combinations", 0.90, self.get("exact match", group="seen")),
+            self._at_least("exact match, held-out combinations", 0.75, self.get("exact match", group="held out")),
+            self._above("one-shot", 0.10),
+            self._above("best-of-k", 0.05),
+            self._at_least("exact match, single object", 0.98, self.get("exact match", group="single")),
+            self._at_least("inspector: balanced accuracy", 0.90, self.get("balanced accuracy")),
+            self._at_least("inspector: right but incomplete", 0.95, self.get("right accepted, incomplete")),
+            *self._process_goals(),
+        ]
+
+    def _at_least(self, name: str, least: float, found: Estimate) -> Goal:
+        met = None if found.value is None else found.value >= least
+        return Goal(name, f"at least {least:.0%}", shares(found), met)
+
+    def _about_one(self, name: str, found: Estimate) -> Goal:
+        met = None if found.value is None else abs(found.value - 1) <= 0.2
+        return Goal(name, "0.80 to 1.20", number(found), met)
+
+    def _above(self, other: str, least: float) -> Goal:
+        name, wanted = f"3 or more: above {ARMS[other]}", f"+{least:.2f}, interval above 0"
+        found = [d.above for d in self.differences if (d.other, d.group) == (other, "3 or more")]
+        if not found or found[0].value is None or found[0].low is None:
+            return Goal(name, wanted, "–", None)
+        met = found[0].value >= least and found[0].low > 0
+        return Goal(name, wanted, signed(found[0]), met)
+
+    def _process_goals(self) -> list[Goal]:
+        trials = self.of("process")
+        fixed, broken = self.repaintings()
+        endless = sum(not t.ended for t in trials)
+        return [
+            Goal(
+                "refinement: errors fixed for each made", "at least 3", f"{fixed} fixed, {broken} made",
+                fixed >= 3 * broken if fixed or broken else None,
+            ),
+            self._about_one("pictures / (steps + wrong sketches)", self.get("pictures / needed")),
+            # The steps planned may themselves be too many: held against the least as well.
+            self._about_one("pictures / (shapes + wrong sketches)", self.get("pictures / least")),
+            Goal(
+                "did not end by itself", "none", f"{endless} of {len(trials)}" if trials else "–",
+                endless == 0 if trials else None,
+            ),
+        ]  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers and every trial as JSON values, without pictures."""
+        return {
+            "seeds": list(self.seeds),
+            "arms": {arm: ARMS[arm] for arm in self.arms},
+            "together": self.together,
+            "goals": [asdict(goal) for goal in self.goals()],
+            "measured": {
+                group: {
+                    "prompts": len(self.groups[group]),
+                    "arms": {arm: {k: asdict(e) for k, e in found.items()} for arm, found in arms.items()},
+                }
+                for group, arms in self.measured.items()
+            },
+            "process above": [asdict(d) for d in self.differences],
+            "faults": {fault: {"wrong": n, "rejected": k} for fault, (n, k) in self.faults().items()},
+            "unread": [{"line": line, "reason": why} for line, why in self.unread],
+            "prompts": [{"line": p.line, "prompt": p.text, "kind": p.kind, "split": p.split} for p in self.prompts],
+            "trials": [asdict(t) for t in self.trials],
+        }
+
+
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'s'[: count != 1]}"
+
+
+def shares(e: Estimate) -> str:
+    """In percent: ``93.2 92–94``."""
+    if e.value is None or e.low is None or e.high is None:
+        return "–"
+    return f"{'100' if e.value == 1 else f'{e.value:.1%}'[:-1]} {100 * e.low:.0f}–{100 * e.high:.0f}"
+
+
+def counted(e: Estimate) -> str:
+    """In percent of how many: ``80.0 50–100 of 10``."""
+    return f"{shares(e)} of {e.of}" if e.of else "–"
+
+
+def number(e: Estimate) -> str:
+    """``2.48 2.40–2.56``, three digits or four; an end without limit is ∞."""
+    if e.value is None:
+        return "–"
+    value, low, high = ("∞" if x is None else f"{x:.{(x < 100) + (x < 10)}f}" for x in (e.value, e.low, e.high))
+    return f"{value} {low}–{high}"
+
+
+def signed(e: Estimate) -> str:
+    """``+0.123 (+0.110 to +0.136)``."""
+    if e.value is None or e.low is None or e.high is None:
+        return "–"
+    return f"{e.value:+.3f} ({e.low:+.3f} to {e.high:+.3f})"

@@ -1,0 +1,294 @@
+"""What someone who sees perfectly would say and do: the faults of a scene, how to mend them, and the next step.
+
+It judges synthetic scenes and, through the checker's reading, a model's own pictures alike: one source for every plan,
+critique and refinement that training asks for. A person, an image editor and a language model stand here for real pictures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .scene_graph import Object, Relation, SceneGraph, article, holds, sample_layout, write_prompt
+from .shapes import Scene, Shape, apart, inside_canvas
+
+CORRECT_AND_COMPLETE = "the step is correct. nothing is missing."
+CORRECT_SO_FAR = "the step is correct. the rest comes later."
+PICTURE_WRONG = "the picture is wrong."
+STEP_WRONG = "the step is wrong."
+COLOUR, KIND, MISSING, EXTRA, PLACE, UNCLEAR = (
+    "a colour is wrong.",
+    "a shape is wrong.",
+    "a shape is missing.",
+    "a shape is too many.",
+    "a place is wrong.",
+    "a shape is not clear.",
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A shape as it is seen; not ``clear`` where it ran together with something or lost its outline."""
+
+    shape: Shape
+    clear: bool = True
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``what`` is wrong, one of the six sentences above, and the instruction that mends it."""
+
+    what: str
+    correction: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A scene held against a graph. ``kept`` are the shapes that stay where they are, as they will be once mended, by
+    object; ``present`` also counts objects that have to be placed anew."""
+
+    graph: SceneGraph
+    kept: dict[int, Shape]
+    present: tuple[int, ...]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next, and the canvas afterwards. ``instruction`` "" is the end of the process."""
+
+    instruction: str
+    graph: SceneGraph
+    scene: Scene
+
+    @property
+    def kind(self) -> str:
+        """Its verb: add, change, move, swap, remove or paint; "end" at the end."""
+        return self.instruction.split(" ", 1)[0] or "end"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A critique: its words, the correction ("" where the step is accepted), and what the canvas should hold."""
+
+    explanation: str
+    correction: str
+    graph: SceneGraph
+
+    @property
+    def kind(self) -> str:
+        if self.correction:
+            return "wrong step" if self.explanation.startswith(STEP_WRONG) else "wrong picture"
+        return "right" if self.explanation == CORRECT_AND_COMPLETE else "right but incomplete"
+
+
+def seen_as(scene: Sequence[Shape]) -> list[Seen]:
+    return [Seen(shape) for shape in scene]
+
+
+def describe(graph: SceneGraph) -> str:
+    """The prompt of a graph; where objects became alike, relations have no name to take them up by and are left out."""
+    alike = len(set(graph.objects)) < len(graph.objects)
+    return write_prompt(SceneGraph(graph.objects) if alike else graph)
+
+
+def add_instruction(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
+    return f"add {article(graph.objects[i].name)}{_where(graph, i, present)}"
+
+
+def _where(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
+    """`` left of the blue square and above the …``: what object ``i`` is asked to be to those present."""
+    parts = []
+    for r in graph.relations:
+        r = r.inverted() if r.object == i else r
+        if r.subject == i and r.object in present:
+            parts.append(f" {r.name} the {graph.objects[r.object].name}")
+    return " and".join(parts)
+
+
+# Which shape may stand for which object: the right ones first, then what lost its outline, then the wrong ones.
+_MATCHES: tuple[Callable[[Seen, Object], bool], ...] = (
+    lambda seen, thing: seen.clear and seen.shape.name == thing.name,
+    lambda seen, thing: not seen.clear and seen.shape.colour == thing.colour,
+    lambda seen, thing: seen.clear and seen.shape.kind == thing.kind,
+    lambda seen, thing: seen.clear and seen.shape.colour == thing.colour,
+    lambda seen, thing: True,
+)
+
+
+def compare(graph: SceneGraph, seen: Sequence[Seen], growing: bool = False) -> Comparison:
+    """Match every shape with an object of the graph and name the faults: wrong ones, extra, missing, then places.
+
+    While a scene is ``growing``, a shape that shares nothing with an object is no attempt at it: it is one too many.
+    """
+    left, matched = list(seen), dict[int, Seen]()
+
+    def broken_by(i: int, candidate: Seen) -> int:
+        return len(_broken(graph, {j: s.shape for j, s in matched.items()} | {i: candidate.shape}))
+
+    for fits in _MATCHES[:-1] if growing else _MATCHES:
+        for i, thing in enumerate(graph.objects):
+            candidates = [s for s in left if fits(s, thing)]
+            if i not in matched and candidates:
+                broken = [broken_by(i, s) for s in candidates]
+                matched[i] = candidates[broken.index(min(broken))]
+                left.remove(matched[i])
+
+    kept: dict[int, Shape] = {}
+    faults: list[Fault] = []
+    for i, s in sorted(matched.items()):
+        wanted = graph.objects[i]
+        if not s.clear:
+            faults.append(Fault(UNCLEAR, f"paint the {wanted.name} again"))
+            continue
+        kept[i] = replace(s.shape, colour=wanted.colour, kind=wanted.kind)
+        if kept[i] != s.shape:
+            what = KIND if s.shape.kind != wanted.kind else COLOUR
+            faults.append(Fault(what, f"change the {s.shape.name} to {article(wanted.name)}"))
+    faults += [Fault(EXTRA, f"remove the {s.shape.name}") for s in left]
+    present = tuple(sorted(matched))
+    missing = (i for i in range(len(graph.objects)) if i not in matched)
+    faults += [Fault(MISSING, add_instruction(graph, i, present)) for i in missing]
+    while violated := _broken(graph, kept):
+        faults.append(_put_right(graph, kept, violated, present))
+    return Comparison(graph, kept, present, tuple(faults))
+
+
+def _broken(graph: SceneGraph, at: dict[int, Shape]) -> list[Relation]:
+    """Relations between placed objects that do not hold."""
+    both = (r for r in graph.relations if r.subject in at and r.object in at)
+    return [
+        r
+        for r in both
+        if not holds(r.name, (at[r.subject].x, at[r.subject].y), (at[r.object].x, at[r.object].y))
+    ]  # fmt: skip
+
+
+def _put_right(graph: SceneGraph, kept: dict[int, Shape], broken: list[Relation], present: Sequence[int]) -> Fault:
+    """Exchange two shapes where that puts everything right, else take one off, to be placed anew."""
+    for r in broken:
+        a, b = kept[r.subject], kept[r.object]
+        swapped = kept | {r.subject: a.at(b.x, b.y), r.object: b.at(a.x, a.y)}
+        if not _broken(graph, swapped) and _valid(list(swapped.values())):
+            kept.update(swapped)
+            return Fault(PLACE, f"swap the {a.name} and the {b.name}")
+    # The one in most trouble; of equals the one named last, which was most likely added last.
+    trouble = Counter(i for r in broken for i in (r.subject, r.object))
+    worst = max(sorted(trouble), key=lambda i: (trouble[i], i))
+    del kept[worst]
+    return Fault(PLACE, f"move the {graph.objects[worst].name}{_where(graph, worst, present)}")
+
+
+def _valid(scene: Scene) -> bool:
+    return all(map(inside_canvas, scene)) and all(apart(a, b) for i, a in enumerate(scene) for b in scene[:i])
+
+
+def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | None] = ()) -> Scene | None:
+    """The scene put right with the least change: what is kept stays, the rest goes where ``wish`` says, or anywhere it may.
+
+    In the graph's order; None where there is no room.
+    """
+    n = len(found.graph.objects)
+    wished = [found.kept.get(i) or (wish[i] if i < len(wish) else None) for i in range(n)]
+    placed = [shape for shape in wished if shape is not None]
+    if len(placed) == n and _valid(placed) and not _broken(found.graph, dict(enumerate(placed))):
+        return placed
+    kept = found.kept
+    if not _valid(list(kept.values())):
+        return None
+    order = [*kept, *(i for i in range(n) if i not in kept)]
+    laid = sample_layout(found.graph.subgraph(order), rng, list(kept.values()))
+    return None if laid is None else [laid[order.index(i)] for i in range(n)]
+
+
+def next_step(
+    graph: SceneGraph,
+    seen: Sequence[Seen],
+    rng: np.random.Generator,
+    order: Sequence[int] | None = None,
+    wish: Sequence[Shape] = (),
+) -> Step | None:
+    """Mend what is wrong with the canvas, else add the next object of ``order`` (the prompt's where None), else end.
+
+    None where there is no room for it.
+    """
+    found = compare(graph, seen, growing=True)
+    if any(fault.what != MISSING for fault in found.faults):
+        wish = [wish[i] for i in found.present] if wish else ()
+        if not found.present:
+            return None
+        found = compare(graph.subgraph(found.present), seen, growing=True)
+        scene = mend(found, rng, wish)
+        return None if scene is None else Step(found.faults[0].correction, found.graph, scene)
+    missing = [i for i in order or range(len(graph.objects)) if i not in found.present]
+    if not missing:
+        return Step("", graph, [found.kept[i] for i in range(len(graph.objects))])
+    # Lay out all that is to come, so that this step leaves room for the next.
+    whole = mend(found, rng, wish)
+    after = sorted((*found.present, missing[0]))
+    if whole is None:
+        return None
+    instruction = add_instruction(graph, missing[0], found.present)
+    return Step(instruction, graph.subgraph(after), [whole[i] for i in after])
+
+
+def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen]) -> tuple[str, SceneGraph]:
+    """What is wrong with a plan ("" where nothing is), and the part of the prompt that it should have spoken of."""
+    named, conflict = _indexes(prompt, planned)
+    spoken = Counter(prompt.objects[i] for i in named)
+    drawn = Counter(prompt.objects[i] for i in compare(prompt, canvas).present)
+    if drawn - spoken:
+        conflict = conflict or MISSING
+    return conflict, prompt.subgraph(_first(prompt, spoken | drawn))
+
+
+def judge(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Verdict:
+    """The critique of a sketch made for a plan: does the plan contradict the prompt, or the picture the plan?
+
+    What the prompt asks and neither the plan nor the ``canvas`` before it holds is not drawn yet, and no error.
+    """
+    conflict, corrected = contradiction(prompt, planned, canvas)
+    faults = compare(corrected, sketch).faults
+    if faults:
+        what = f"{STEP_WRONG} {conflict}" if conflict else f"{PICTURE_WRONG} {faults[0].what}"
+        return Verdict(what, faults[0].correction, corrected)
+    complete = len(corrected.objects) == len(prompt.objects)
+    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", corrected)
+
+
+def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:
+    """The first objects of a graph that make up ``due``."""
+    seen: Counter[Object] = Counter()
+    out = []
+    for i, thing in enumerate(graph.objects):
+        if seen[thing] < due[thing]:
+            out.append(i)
+        seen[thing] += 1
+    return out
+
+
+def _indexes(prompt: SceneGraph, planned: SceneGraph) -> tuple[list[int], str]:
+    """Which objects of the prompt a plan speaks of, and how it contradicts the prompt ("" where it does not)."""
+    left, match, conflict = list(range(len(prompt.objects))), dict[int, int](), ""
+    for fits, what in (
+        (lambda a, b: a == b, ""),
+        (lambda a, b: a.kind == b.kind, COLOUR),
+        (lambda a, b: a.colour == b.colour, KIND),
+    ):
+        for p, thing in enumerate(planned.objects):
+            same = [i for i in left if fits(thing, prompt.objects[i])]
+            if p not in match and same:
+                match[p], conflict = same[0], conflict or what
+                left.remove(same[0])
+    if len(match) < len(planned.objects):
+        conflict = conflict or EXTRA
+    asked = {(r.subject, r.object): r.name for r in prompt.relations}
+    asked |= {(i.subject, i.object): i.name for i in (r.inverted() for r in prompt.relations)}
+    for r in planned.relations:
+        pair = (match.get(r.subject, -1), match.get(r.object, -1))
+        if asked.get(pair, r.name) != r.name:
+            conflict = conflict or PLACE
+    return list(match.values()), conflict

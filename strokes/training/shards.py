@@ -1,0 +1,188 @@
+"""Samples on disk: shards of JSON lines with the painted pictures beside them, and one manifest with counts and hashes.
+
+A shard is a function of the settings and its number, so a build that was cut off goes on where it was and ends with the
+same files. Scenes are written as shapes, to be rendered where they are trained on; only painted pictures are pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from ..bagel.checkpoint import read_json
+from ..errors import StrokesError
+from ..files import write_whole
+from .shapes import Shape
+from .trajectories import Drawing, OneShot, Round, Sample, Stored
+
+VERSION = 1
+MANIFEST = "manifest.json"
+_DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
+
+
+def to_record(sample: Sample, pictures: list[Stored]) -> dict[str, Any]:
+    """JSON values of a sample; painted pictures that are new are appended to ``pictures``, and named by their number."""
+
+    def drawing(value: Drawing | None) -> Any:
+        if isinstance(value, Stored):
+            if value not in pictures[-8:]:
+                pictures.append(value)
+            return max(i for i, picture in enumerate(pictures) if picture is value)
+        return (
+            None if value is None else [[s.colour, s.kind, round(s.x, 2), round(s.y, 2), round(s.r, 2)] for s in value]
+        )
+
+    record = {f.name: getattr(sample, f.name) for f in fields(sample)}
+    return {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
+
+
+def from_record(record: dict[str, Any], pictures: Sequence[Stored]) -> Sample:
+    def drawing(value: Any) -> Any:
+        if isinstance(value, int):
+            return pictures[value]
+        return None if value is None else [Shape(*row) for row in value]
+
+    values = {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
+    return OneShot(**values) if "scene" in values else Round(**values)
+
+
+def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
+    """Write one shard and return its row of the manifest."""
+    pictures: list[Stored] = []
+    records = [to_record(sample, pictures) for sample in samples]
+    text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+    write_whole(folder / f"{name}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
+    files = {f"{name}.jsonl": _hash(folder / f"{name}.jsonl")}
+    if pictures:
+        tensors = {part: np.stack([getattr(p, part) for p in pictures]) for part in ("pixels", "latents")}
+        write_whole(folder / f"{name}.safetensors", lambda path: save_file(tensors, path))
+        files[f"{name}.safetensors"] = _hash(folder / f"{name}.safetensors")
+    kinds = Counter(record["kind"] for record in records)
+    steps = Counter(record["step"] for record in records if "step" in record)
+    return {
+        "name": name, "samples": len(records), "kinds": dict(sorted(kinds.items())), "steps": dict(sorted(steps.items())),
+        "files": files,
+    }  # fmt: skip
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _whole(folder: Path, row: dict[str, Any]) -> bool:
+    return all((folder / name).is_file() and _hash(folder / name) == digest for name, digest in row["files"].items())
+
+
+def build(
+    folder: Path,
+    settings: dict[str, Any],
+    shards: int,
+    make: Callable[[int], Iterable[Sample]],
+    report: Callable[[int, int], None] = lambda done, total: None,
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Make the shards that are not there yet or no longer whole; returns the manifest.
+
+    ``make(i)`` gives the samples of shard i. ``settings`` (JSON values) are what decides them. With ``workers`` the shards
+    are made in so many processes, and ``make`` must be picklable. Raises :class:`StrokesError` where the folder holds data
+    of other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = json.loads(json.dumps(settings))
+    known = {}
+    if (folder / MANIFEST).exists():
+        manifest = _read_manifest(folder)
+        if manifest["settings"] != settings:
+            raise StrokesError(f"{folder} holds data made with other settings ({MANIFEST}): choose another folder")
+        known = {row["name"]: row for row in manifest["shards"] if _whole(folder, row)}
+    names = [f"shard-{i:05d}" for i in range(shards)]
+    due = [i for i, name in enumerate(names) if name not in known]
+    report(shards - len(due), shards)
+
+    def manifest_now() -> dict[str, Any]:
+        rows = [known[name] for name in names if name in known]
+        totals = {part: _sum(row[part] for row in rows) for part in ("kinds", "steps")}
+        count = sum(row["samples"] for row in rows)
+        return {"version": VERSION, "settings": settings, "samples": count, **totals, "shards": rows}
+
+    def keep(row: dict[str, Any]) -> None:
+        known[row["name"]] = row
+        text = json.dumps(manifest_now(), indent=1) + "\n"
+        write_whole(folder / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+        report(len(known), shards)
+
+    one = partial(_make_shard, folder, make)
+    if workers and due:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            for row in pool.map(one, due):
+                keep(row)
+    else:
+        for i in due:
+            keep(one(i))
+    return manifest_now()
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    return dict(sorted(sum(map(Counter, counts), Counter()).items()))
+
+
+def _make_shard(folder: Path, make: Callable[[int], Iterable[Sample]], i: int) -> dict[str, Any]:
+    return _write_shard(folder, f"shard-{i:05d}", make(i))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise StrokesError(f"{folder} holds no training data: there is no {MANIFEST}")
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("version") != VERSION:
+        raise StrokesError(f"{folder / MANIFEST} is of version {manifest.get('version')}; this reads version {VERSION}")
+    return manifest
+
+
+@dataclass
+class _Shard:
+    lines: list[bytes]
+    pictures: list[Stored]
+
+
+class ShardSet:
+    """The samples of a folder, by number. Raises :class:`StrokesError` that names every shard that is missing or not whole."""
+
+    def __init__(self, folder: Path):
+        manifest = _read_manifest(folder)
+        broken = [row["name"] for row in manifest["shards"] if not _whole(folder, row)]
+        if broken:
+            raise StrokesError(
+                f"{folder}: {', '.join(broken)} missing or corrupt; build the data again: only these are made anew"
+            )
+        self.manifest = manifest
+        self._shards = [_read_shard(folder, row) for row in manifest["shards"]]
+        self._starts = np.cumsum([0, *(len(shard.lines) for shard in self._shards)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        shard = self._shards[number]
+        return from_record(json.loads(shard.lines[index - int(self._starts[number])]), shard.pictures)
+
+
+def _read_shard(folder: Path, row: dict[str, Any]) -> _Shard:
+    lines = (folder / f"{row['name']}.jsonl").read_bytes().splitlines()
+    path = folder / f"{row['name']}.safetensors"
+    if path.name not in row["files"]:
+        return _Shard(lines, [])
+    tensors = load_file(path)
+    return _Shard(lines, [Stored(*pair) for pair in zip(tensors["pixels"], tensors["latents"], strict=True)])

@@ -1,0 +1,118 @@
+"""The expert: it finds every fault that was made, says what mends it, and mends no more than that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strokes.training.expert import (
+    Seen,
+    compare,
+    describe,
+    judge,
+    mend,
+    next_step,
+    seen_as,
+)
+from strokes.training.scene_graph import PromptMix, SceneGraph, holds, read_prompt
+from strokes.training.shapes import Shape
+from strokes.training.trajectories import damage, sample_scene
+
+SEEDS = st.integers(0, 100_000)
+RED, BLUE, GREEN = (
+    Shape("red", "circle", 14, 14, 8),
+    Shape("blue", "square", 46, 16, 8),
+    Shape("green", "triangle", 30, 48, 8),
+)
+PAIR = "a red circle left of a blue square"
+
+
+def right(graph: SceneGraph, scene) -> bool:
+    at = [(s.x, s.y) for s in scene]
+    named = [s.name for s in scene] == [o.name for o in graph.objects]
+    return named and all(holds(r.name, at[r.subject], at[r.object]) for r in graph.relations)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "scene", "what", "correction"),
+    [
+        (PAIR, [RED, BLUE], None, None),
+        (PAIR, [RED, Shape("green", "square", 46, 16)], "a colour", "change the green square to a blue square"),
+        (PAIR, [Shape("red", "cross", 14, 14), BLUE], "a shape is wrong", "change the red cross to a red circle"),
+        (PAIR, [RED], "missing", "add a blue square right of the red circle"),
+        (PAIR, [RED, BLUE, GREEN], "too many", "remove the green triangle"),
+        (PAIR, [RED.at(46, 16), BLUE.at(14, 14)], "a place", "swap the red circle and the blue square"),
+        (PAIR, [RED, BLUE.at(14, 46)], "a place", "move the blue square right of the red circle"),
+        (PAIR, [RED, Seen(BLUE, clear=False)], "not clear", "paint the blue square again"),
+        ("two red circles", [RED, RED.at(40, 40), RED.at(14, 46)], "too many", "remove the red circle"),
+        ("two red circles", [RED], "missing", "add a red circle"),
+    ],
+)
+def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
+    graph = read_prompt(prompt)
+    seen = [s if isinstance(s, Seen) else Seen(s) for s in scene]
+    verdict = judge(graph, graph, [], seen)
+    if what is None:
+        assert (verdict.kind, verdict.correction) == ("right", "")
+    else:
+        assert what in verdict.explanation and verdict.correction == correction
+        assert verdict.kind == "wrong picture"
+
+
+@given(SEEDS)
+def test_every_damage_is_found_and_mended_with_the_rest_untouched(seed):
+    rng = np.random.default_rng(seed)
+    graph, shapes = sample_scene(rng, PromptMix())
+    made = damage(rng, graph, shapes, int(rng.integers(len(shapes))))
+    if made is None:
+        return
+    _, seen = made
+    found = compare(graph, seen)
+    assert found.faults and found.faults == compare(graph, seen).faults
+    mended = mend(found, rng, shapes)
+    if mended is None:  # what was moved leaves no room
+        return
+    assert right(graph, mended)
+    stay = [s.shape for s in seen if s.clear and s.shape in shapes and s.shape in found.kept.values()]
+    assert all(shape in mended for shape in stay)
+    assert len(stay) >= len(shapes) - 2
+
+
+@given(SEEDS)
+def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
+    rng = np.random.default_rng(seed)
+    graph, shapes = sample_scene(rng, PromptMix())
+    k = int(rng.integers(len(shapes) + 1))
+    part, seen = graph.subgraph(range(k)), seen_as(shapes[:k])
+    if k and (made := damage(rng, part, shapes[:k], int(rng.integers(k)))):
+        seen = made[1]
+    for _ in range(len(shapes) + 3):
+        step = next_step(graph, seen, rng)
+        if step is None:  # no room: the layout of what is there leaves none
+            return
+        if not step.instruction:
+            break
+        assert read_prompt(describe(step.graph)) and right(step.graph, step.scene)
+        seen = seen_as(step.scene)
+    assert step.kind == "end" and right(graph, step.scene)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "planned", "canvas", "sketch", "kind", "correction"),
+    [
+        (PAIR, "a red circle", [], [RED], "right but incomplete", ""),
+        (PAIR, "a green circle", [], [Shape("green", "circle", 14, 14)], "wrong step", "change the green circle to a red circle"),
+        (PAIR, "a red circle right of a blue square", [RED.at(46, 16)], [RED.at(46, 16), BLUE.at(14, 16)], "wrong step",
+         "swap the red circle and the blue square"),
+        (PAIR, "a red circle and a green triangle", [RED], [RED, GREEN], "wrong step", "remove the green triangle"),
+        # A plan that forgets what is drawn already, painted as it says.
+        (PAIR, "a blue square", [RED], [BLUE], "wrong step", "add a red circle left of the blue square"),
+        # What a plan leaves unsaid is no contradiction, but the picture has to hold it.
+        (PAIR, "a red circle and a blue square", [RED], [RED, BLUE], "right", ""),
+    ],
+)  # fmt: skip
+def test_plans_are_judged_by_the_prompt(prompt, planned, canvas, sketch, kind, correction):
+    verdict = judge(read_prompt(prompt), read_prompt(planned), seen_as(canvas), seen_as(sketch))
+    assert (verdict.kind, verdict.correction) == (kind, correction)
