@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -387,9 +388,8 @@ def evaluate_shapes(
             progress.update(task, completed=done, total=total, note=prompt)
 
         numbers = tuple(map(int, seeds.split(",")))
-        report = shapes.evaluate(
-            painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=together
-        )
+        crowd = partial(together, width=64 if painter.runner.device.type == "cpu" else 512)
+        report = shapes.evaluate(painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=crowd)
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:
         write_whole(examples, lambda path: sheet.save_examples(report, path))

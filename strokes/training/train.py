@@ -24,7 +24,7 @@ from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
 from ..errors import StrokesError
 from ..files import write_whole
-from .batches import LOSSES, Batch, Batcher
+from .packing import LOSSES, Batch, Batcher
 from .shapes import UNIT
 from .shards import ShardSet
 from .trajectories import Sample

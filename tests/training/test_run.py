@@ -14,8 +14,8 @@ from PIL import Image
 
 from strokes.bagel.checkpoint import load
 from strokes.errors import StrokesError
-from strokes.training.batches import LOSSES
 from strokes.training.embedded import PRESETS, EmbeddedRun, with_steps
+from strokes.training.packing import LOSSES
 from strokes.training.shards import ShardSet
 
 TOY = PRESETS["toy"]
