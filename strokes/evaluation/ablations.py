@@ -88,7 +88,7 @@ PRESETS = {
         NetworkSize(
             hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6
         ),
-        DataPreset(200_000, 200_000, 10_000),
+        DataPreset(200_000, 200_000, 10_000, filtered=False),
         StagePreset(steps=2500, batch=512, one_shot=(1.0, 1.0), learning_rate=1.5e-3, warmup=300),
         StagePreset(steps=1000, batch=512, one_shot=(0.3, 0.3), learning_rate=1e-3, warmup=100, decay=0.7),
         SelfSampling(10_000, shard=2_000, width=500),

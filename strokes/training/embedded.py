@@ -55,9 +55,9 @@ PRESETS = {
     "gpu": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 64, 64, 64), steps=3000, batch=64),
         NetworkSize(hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6),
-        DataPreset(300_000, 600_000, 10_000),
+        DataPreset(300_000, 600_000, 10_000, filtered=False),
         StagePreset(steps=6000, batch=512, one_shot=(0.5, 0.3), learning_rate=1.5e-3, warmup=300),
-        SelfSampling(processes=30_000, shard=2_000, width=500),
+        SelfSampling(processes=6_000, shard=1_000, width=500),
         replace(SECOND, batch=512),
         workers=14,
     ),

@@ -1,10 +1,10 @@
 """Rounds of what a model really plans and paints, judged: the paper's instruction–intermediate conflicts and image–instruction
-alignment. The model's canvases, plans and sketches are kept; what should have been said and painted is the expert's.
+alignment. The model's canvases, plans and sketches are kept; what should have been said and painted an expert says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -15,16 +15,15 @@ import numpy as np
 
 from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
-from ..errors import StrokesError
 from ..process import loop, stages
 from ..process.painter import Picture, TextSettings
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
-from .checker import seen_in
-from .expert import Seen, Step, compare, contradiction, describe, judge, mend, next_step
-from .scene_graph import PromptMix, SceneGraph, read_prompt
+from .roles import Expert, Proposal, Sight
+from .scene_graph import PromptMix
+from .shapes_expert import ShapesExpert
 from .shards import ShardSet, build
-from .trajectories import Round, Stored, sample_prompt, with_verdict
+from .trajectories import Round, Stored, sample_prompt
 
 
 @dataclass(frozen=True)
@@ -62,85 +61,58 @@ def _shard(painter: BagelPainter, preset: SelfSampling, seed: int, shard: int) -
         partial(roll_out, prompt=prompt, rounds=len(graph.objects) + 2, seed=int(rng.integers(2**62)), plans=plans)
         for prompt, graph in drawn
     ]
-    for (_, graph), trajectory in zip(drawn, together(painter, jobs, preset.width), strict=True):
-        yield from judged(trajectory, graph, rng)
+    expert = ShapesExpert(rng)
+    for trajectory in together(painter, jobs, preset.width):
+        yield from judged(trajectory, expert)
 
 
 def roll_out(painter: Any, prompt: str, rounds: int, seed: int, plans: TextSettings) -> Trajectory:
     return loop.run(painter, stages.begin(painter, prompt), rounds, seed=seed, plan_settings=plans)
 
 
-def judged(trajectory: Trajectory, prompt: SceneGraph, rng: np.random.Generator) -> Iterator[Round]:
+def judged(trajectory: Trajectory, expert: Expert[Sight]) -> Iterator[Round]:
     """Training rounds of a process: each of its rounds with the critique and refinement it should have had, and the right
-    plan wherever its own was another (also where it should have ended, or did too early)."""
-    canvas, stored, seen = None, None, list[Seen]()
+    plan wherever its own was another, also where it should have ended or did too early."""
+    prompt, canvas, sight = trajectory.prompt, None, expert.see(None)
     for turn in trajectory.rounds:
-        right = next_step(prompt, seen, rng)
-        yield from _judged_turn(trajectory.prompt, prompt, stored, seen, turn, right, rng)
-        canvas = turn.picture
-        if canvas is None:
+        yield from _judged_turn(prompt, canvas, sight, turn, expert)
+        if turn.picture is None:
             return
-        stored, seen = store(canvas), seen_in(canvas.image)
+        canvas, sight = store(turn.picture), expert.see(turn.picture)
     if canvas is not None:
-        yield from _expert_round(trajectory.prompt, stored, next_step(prompt, seen, rng))
+        yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
+
+
+def _judged_turn(
+    prompt: str, canvas: Stored | None, sight: Sight, turn: Turn, expert: Expert[Sight]
+) -> Iterator[Round]:
+    plan, sketch = turn.plan, turn.sketch
+    seen = expert.judge(prompt, plan, sight, expert.see(sketch.picture)) if sketch else None
+    if seen is None or seen.wanted is None:
+        yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
+    if seen is not None and sketch is not None:
+        yield Round(
+            prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, store(sketch.picture),
+            seen.explanation, seen.correction, seen.refined, seen.kind, _verb(plan.instruction),
+        )  # fmt: skip
+
+
+def _proposed(prompt: str, canvas: Stored | None, proposal: Proposal | None) -> Iterator[Round]:
+    """The right plan for a canvas, and the picture that should follow."""
+    if proposal is None:
+        return
+    if not proposal.instruction:
+        yield Round(prompt, canvas)
+    else:
+        said = (proposal.instruction, proposal.description)
+        yield Round(prompt, canvas, *said, sketch=proposal.drawing, kind="plan", step=_verb(proposal.instruction))
+
+
+def _verb(instruction: str) -> str:
+    return instruction.split(" ", 1)[0]
 
 
 def store(picture: Picture) -> Stored:
     assert picture.latents is not None
     pixels = np.asarray(picture.image.convert("RGB")).transpose(2, 0, 1)
     return Stored(np.ascontiguousarray(pixels), picture.latents.astype(np.float16))
-
-
-def _judged_turn(
-    words: str,
-    prompt: SceneGraph,
-    canvas: Stored | None,
-    seen: Sequence[Seen],
-    turn: Turn,
-    right: Step | None,
-    rng: np.random.Generator,
-) -> Iterator[Round]:
-    try:
-        planned = read_prompt(turn.plan.description)
-    except StrokesError:
-        planned = None
-    learn = (
-        planned is not None and _as_good(turn.plan.instruction, right) and not contradiction(prompt, planned, seen)[0]
-    )
-    if not learn:
-        yield from _expert_round(words, canvas, right)
-    if planned is None or turn.sketch is None:
-        return
-    sketch = turn.sketch.picture
-    found = seen_in(sketch.image)
-    verdict = judge(prompt, planned, seen, found)
-    wanted = None
-    if learn and right is not None:
-        same = turn.plan.instruction == right.instruction
-        wanted = right.scene if same else mend(compare(verdict.graph, seen), rng)
-    made = Round(
-        words, canvas, turn.plan.instruction, turn.plan.description, learn, wanted, store(sketch),
-        step=turn.plan.instruction.split(" ", 1)[0],
-    )  # fmt: skip
-    judged_round = with_verdict(made, verdict, found, rng)
-    if judged_round is not None:
-        yield judged_round
-
-
-def _as_good(instruction: str, right: Step | None) -> bool:
-    """Whether a plan does what the expert would do, who mends first and adds then, in any order."""
-    if right is None:
-        return False
-    return instruction == right.instruction or (right.kind == "add" and instruction.startswith("add "))
-
-
-def _expert_round(words: str, canvas: Stored | None, step: Step | None) -> Iterator[Round]:
-    """The right plan for a canvas, and the picture that should follow."""
-    if step is None:
-        return
-    if not step.instruction:
-        yield Round(words, canvas)
-    else:
-        yield Round(
-            words, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan", step=step.kind
-        )

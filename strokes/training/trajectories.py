@@ -59,11 +59,11 @@ class Round:
     instruction: str = ""
     description: str = ""
     learn_plan: bool = True
-    sketch: Scene | None = None
+    sketch: Drawing | None = None
     seen: Drawing | None = None
     explanation: str = ""
     correction: str = ""
-    refined: Scene | None = None
+    refined: Drawing | None = None
     kind: str = "end"
     step: str = "end"
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from strokes.errors import StrokesError
-from strokes.training.dataset import DataPreset, build_synthetic
+from strokes.training.dataset import DataPreset, build_synthetic, readable, rounds
+from strokes.training.shapes import Shape
 from strokes.training.shards import MANIFEST, ShardSet, build, from_record, to_record
 from strokes.training.trajectories import OneShot, Round, Stored
 
@@ -111,3 +112,12 @@ def test_a_full_disk_leaves_no_half_written_shard(tmp_path, monkeypatch):
         build(tmp_path, {}, 2, lambda i: [OneShot("a red circle", [])])
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, "shard-00000.jsonl"]
     assert len(ShardSet(tmp_path)) == 1
+
+
+def test_only_pictures_that_can_be_read_are_kept():
+    clear, touching = Shape("red", "circle", 20, 20, 9), Shape("red", "circle", 34, 20, 9)
+    wrong = Round("a red circle", None, "add a red circle", "a red circle", sketch=[clear], seen=[touching, clear])
+    samples = [OneShot("a red circle", [clear]), OneShot("two red circles", [clear, touching]), wrong]
+    assert readable(samples) == [samples[0], wrong], "what is seen may be wrong, what is painted may not"
+    kept = list(rounds(DataPreset(rounds=40, shard=40), 0, 0))
+    assert len(kept) == 40 and readable(kept) == kept

@@ -1,0 +1,48 @@
+"""What building training data asks of whoever knows the world of the pictures; nothing here knows which world it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ..process.painter import Picture
+from ..process.trajectory import Plan
+from .trajectories import Drawing
+
+Sight = TypeVar("Sight")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to do next with a canvas, and the canvas afterwards. ``instruction`` "" is the end of the process."""
+
+    instruction: str
+    description: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
+    learned), ``refined`` what it should become (None where it is right). The last three are a critique's."""
+
+    wanted: Drawing | None
+    refined: Drawing | None
+    explanation: str
+    correction: str
+    kind: str
+
+
+class Expert(Protocol[Sight]):
+    """Who knows better: for shapes a rule-based reader of pictures and a renderer; for real pictures a language model that
+    looks and an image editor that paints. A ``Sight`` is what it saw in a picture; that of None is an empty canvas."""
+
+    def see(self, picture: Picture | None) -> Sight: ...
+
+    def propose(self, prompt: str, canvas: Sight) -> Proposal | None:
+        """None where it knows no way on."""
+        ...
+
+    def judge(self, prompt: str, plan: Plan, canvas: Sight, sketch: Sight) -> Judgement | None:
+        """None where the plan cannot be read, or nothing can be done."""
+        ...

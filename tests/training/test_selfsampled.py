@@ -1,0 +1,97 @@
+"""What training makes of a model's own processes: what it painted is kept, what it should have said is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from strokes.process.painter import Picture
+from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.training.selfsampled import judged
+from strokes.training.shapes import Shape, render
+from strokes.training.shapes_expert import ShapesExpert
+from strokes.training.trajectories import Stored
+
+RED, BLUE, GREEN = (
+    Shape("red", "circle", 16, 20, 9),
+    Shape("blue", "square", 46, 22, 9),
+    Shape("green", "cross", 30, 48, 9),
+)
+PROMPT = "a red circle left of a blue square"
+FIRST = ("add a red circle", "a red circle", [RED])
+SECOND = ("add a blue square right of the red circle", PROMPT, [RED, BLUE])
+
+
+def picture(scene):
+    pixels = (render([scene])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Picture(Image.fromarray(pixels), np.zeros((16, 8, 8), np.float32), "codec")
+
+
+def process(*turns, prompt=PROMPT):
+    """A process of (instruction, description, painted[, repainted]) rounds."""
+    trajectory = Trajectory(prompt, (64, 64), None)
+    for instruction, description, painted, *repainted in turns:
+        trajectory = trajectory.with_plan(Plan(instruction, description, ""))
+        trajectory = trajectory.with_sketch(Painting(picture(painted)))
+        trajectory = trajectory.with_critique(Critique("", "", accepted=not repainted))
+        trajectory = trajectory.with_refinement(Refinement(picture(repainted[0]) if repainted else None))
+    return trajectory
+
+
+def rounds(*turns, **more):
+    return list(judged(process(*turns, **more), ShapesExpert(np.random.default_rng(0))))
+
+
+def names(scene):
+    return [shape.name for shape in scene]
+
+
+def near(shape, scene):
+    return any(s.name == shape.name and abs(s.x - shape.x) < 1 and abs(s.y - shape.y) < 1 for s in scene)
+
+
+def test_a_process_that_is_right_is_learned_as_it_is():
+    first, second, end = rounds(FIRST, SECOND)
+    assert (first.kind, second.kind, end.kind) == ("right but incomplete", "right", "end")
+    assert first.learn_plan and second.learn_plan and first.canvas is None
+    assert isinstance(second.canvas, Stored) and second.canvas.pixels.tobytes() == first.seen.pixels.tobytes()
+    assert names(second.sketch) == ["red circle", "blue square"] and near(RED, second.sketch)
+    assert end.canvas.pixels.tobytes() == second.seen.pixels.tobytes() and not end.instruction
+
+
+def test_a_wrong_sketch_gets_its_critique_and_the_least_refinement():
+    wrong = [RED, Shape("green", "square", BLUE.x, BLUE.y, 9)]
+    _, second, step = rounds(FIRST, (*SECOND[:2], wrong))
+    assert second.kind == "wrong picture" and second.learn_plan
+    assert second.correction == "change the green square to a blue square"
+    assert near(RED, second.refined) and near(BLUE, second.refined)
+    # The process went on from the wrong picture: the next plan should have mended it.
+    assert (step.kind, step.instruction) == ("plan", second.correction) and near(BLUE, step.sketch)
+
+
+def test_a_plan_against_the_prompt_is_judged_and_another_learned():
+    plan, judged_round, *_ = rounds(("add a red cross", "a red cross", [Shape("red", "cross", 20, 20, 9)]))
+    assert (plan.kind, plan.instruction, plan.learn_plan) == ("plan", "add a red circle", True)
+    assert (judged_round.kind, judged_round.learn_plan, judged_round.sketch) == ("wrong step", False, None)
+    assert judged_round.correction == "change the red cross to a red circle"
+
+
+def test_ending_too_early_and_going_on_too_long_are_both_answered():
+    *_, last = rounds(FIRST)
+    assert (last.kind, last.instruction) == ("plan", SECOND[0])
+    *_, end, more, _ = rounds(FIRST, SECOND, ("add a green cross", f"{PROMPT} and a green cross", [RED, BLUE, GREEN]))
+    assert end.kind == "end" and more.kind == "wrong step" and not more.learn_plan
+    assert more.correction == "remove the green cross"
+
+
+def test_a_plan_that_leaves_an_error_behind_is_not_learned():
+    wrong = [Shape("black", "circle", RED.x, RED.y, 9)]
+    _, mending, ignoring, *_ = rounds((*FIRST[:2], wrong), (*SECOND[:2], [*wrong, BLUE]))
+    assert (mending.kind, mending.instruction) == ("plan", "change the black circle to a red circle")
+    assert not ignoring.learn_plan
+
+
+def test_an_unreadable_plan_leaves_only_the_right_one():
+    plan, *_ = rounds(("add something", "something", [RED]))
+    assert (plan.kind, plan.instruction) == ("plan", "add a red circle")
