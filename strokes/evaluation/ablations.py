@@ -22,7 +22,8 @@ from ..bagel.painter import BagelPainter
 from ..files import write_whole
 from ..training.autoencoder import AutoencoderPreset
 from ..training.dataset import DataPreset
-from ..training.embedded import write_folder
+from ..training.embedded import PRESETS as EMBEDDED
+from ..training.embedded import SECOND, write_folder
 from ..training.run import PartReport, TrainingRun
 from ..training.scene_graph import CATEGORIES
 from ..training.selfsampled import SelfSampling
@@ -74,36 +75,35 @@ class AblationPreset:
     size: NetworkSize = field(default_factory=NetworkSize)
     data: DataPreset = field(default_factory=lambda: DataPreset(60_000, 40_000))
     base: StagePreset = StagePreset(steps=2500, one_shot=(1.0, 1.0))
-    tune: StagePreset = StagePreset(steps=1200, one_shot=(0.3, 0.3), learning_rate=1e-3, warmup=100, decay=0.7)
+    tune: StagePreset = replace(SECOND, steps=1200)
     own: SelfSampling = field(default_factory=lambda: SelfSampling(2000))
     prompts: int = 240
     seeds: tuple[int, ...] = (0,)
     workers: int = 0
 
 
+_GPU, _TOY = EMBEDDED["gpu"], EMBEDDED["toy"]
 PRESETS = {
     "cpu": AblationPreset(),
     "gpu": AblationPreset(
-        AutoencoderPreset(widths=(32, 64, 64, 64), steps=3000, batch=64),
-        NetworkSize(
-            hidden=256, intermediate=704, heads=8, layers=8, vision_hidden=192, vision_layers=4, vision_heads=6
-        ),
+        _GPU.autoencoder,
+        _GPU.size,
         DataPreset(200_000, 200_000, 10_000, filtered=False),
-        StagePreset(steps=2500, batch=512, one_shot=(1.0, 1.0), learning_rate=1.5e-3, warmup=300),
-        StagePreset(steps=1000, batch=512, one_shot=(0.3, 0.3), learning_rate=1e-3, warmup=100, decay=0.7),
-        SelfSampling(10_000, shard=2_000, width=500),
+        replace(_GPU.first, steps=2500, one_shot=(1.0, 1.0)),
+        replace(_GPU.second, steps=1000),
+        _GPU.own,
         prompts=2000,
         seeds=(0, 1, 2),
-        workers=14,
+        workers=_GPU.workers,
     ),
     "toy": AblationPreset(
-        AutoencoderPreset(widths=(32, 32, 32, 32), steps=2, batch=2),
-        NetworkSize(32, 48, 2, 2, 1, 32, 1, 2),
-        DataPreset(8, 16, 8),
-        StagePreset(steps=2, batch=4, one_shot=(1.0, 1.0), warmup=1),
-        StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), warmup=1),
-        SelfSampling(processes=2, shard=2, width=2),
-        prompts=4,
+        _TOY.autoencoder,
+        _TOY.size,
+        _TOY.data,
+        replace(_TOY.first, steps=2, one_shot=(1.0, 1.0)),
+        _TOY.second,
+        _TOY.own,
+        4,
     ),
 }
 

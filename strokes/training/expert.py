@@ -7,13 +7,14 @@ critique and refinement that training asks for. A person, an image editor and a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from .scene_graph import Object, Relation, SceneGraph, article, holds, sample_layout, write_prompt
-from .shapes import Scene, Shape, apart, inside_canvas
+from .shapes import GAP, Scene, Shape, apart, inside_canvas
 
 CORRECT_AND_COMPLETE = "the step is correct. nothing is missing."
 CORRECT_SO_FAR = "the step is correct. the rest comes later."
@@ -172,7 +173,7 @@ def _put_right(graph: SceneGraph, kept: dict[int, Shape], broken: list[Relation]
     for r in broken:
         a, b = kept[r.subject], kept[r.object]
         swapped = kept | {r.subject: a.at(b.x, b.y), r.object: b.at(a.x, a.y)}
-        if not _broken(graph, swapped) and _valid(list(swapped.values())):
+        if not _broken(graph, swapped) and _valid(swapped, swapped.keys() - {r.subject, r.object}):
             kept.update(swapped)
             return Fault(PLACE, f"swap the {a.name} and the {b.name}")
     # The one in most trouble; of equals the one named last, which was most likely added last.
@@ -182,8 +183,15 @@ def _put_right(graph: SceneGraph, kept: dict[int, Shape], broken: list[Relation]
     return Fault(PLACE, f"move the {graph.objects[worst].name}{_where(graph, worst, present)}")
 
 
-def _valid(scene: Scene) -> bool:
-    return all(map(inside_canvas, scene)) and all(apart(a, b) for i, a in enumerate(scene) for b in scene[:i])
+def _valid(scene: dict[int, Shape], seen: Collection[int]) -> bool:
+    """Whether shapes lie inside the canvas and apart; those ``seen`` in a picture lie where they lie, and must only not touch."""
+
+    def free(i: int, j: int) -> bool:
+        return apart(scene[i], scene[j], 0.0 if i in seen and j in seen else GAP)
+
+    return all(i in seen or inside_canvas(shape) for i, shape in scene.items()) and all(
+        free(i, j) for i, j in combinations(scene, 2)
+    )
 
 
 def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | None] = ()) -> Scene | None:
@@ -191,14 +199,12 @@ def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | Non
 
     In the graph's order; None where there is no room.
     """
-    n = len(found.graph.objects)
-    wished = [found.kept.get(i) or (wish[i] if i < len(wish) else None) for i in range(n)]
-    placed = [shape for shape in wished if shape is not None]
-    if len(placed) == n and _valid(placed) and not _broken(found.graph, dict(enumerate(placed))):
-        return placed
-    kept = found.kept
-    if not _valid(list(kept.values())):
+    n, kept = len(found.graph.objects), found.kept
+    if not _valid(kept, kept):
         return None
+    wished = {i: shape for i, shape in enumerate(wish) if shape is not None and i < n} | kept
+    if len(wished) == n and _valid(wished, kept) and not _broken(found.graph, wished):
+        return [wished[i] for i in range(n)]
     order = [*kept, *(i for i in range(n) if i not in kept)]
     laid = sample_layout(found.graph.subgraph(order), rng, list(kept.values()))
     return None if laid is None else [laid[order.index(i)] for i in range(n)]

@@ -116,3 +116,10 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
 def test_plans_are_judged_by_the_prompt(prompt, planned, canvas, sketch, kind, correction):
     verdict = judge(read_prompt(prompt), read_prompt(planned), seen_as(canvas), seen_as(sketch))
     assert (verdict.kind, verdict.correction) == (kind, correction)
+
+
+def test_shapes_a_model_painted_too_near_each_other_stay_where_they_are():
+    near = [RED, BLUE.at(RED.x + 16.5, RED.y)]
+    prompt = read_prompt("a red circle, a blue square and a green triangle")
+    step = next_step(prompt, seen_as(near), np.random.default_rng(0))
+    assert step is not None and step.instruction == "add a green triangle" and step.scene[:2] == near
