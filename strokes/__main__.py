@@ -2,4 +2,6 @@
 
 from .cli import main
 
-main()
+# Worker processes import this module too.
+if __name__ == "__main__":
+    main()
