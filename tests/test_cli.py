@@ -157,3 +157,31 @@ def test_training_starts_over_from_nothing_with_the_same_result(tmp_path, toy_fo
         assert (tmp_path / "again" / name).read_bytes() == (toy_folder / name).read_bytes(), name
     other = strokes("train", "embedded", "--preset", "toy", "--seed", 1, "--out", "again", cwd=tmp_path)
     assert other.returncode == 2 and "other settings" in other.stderr
+
+
+def test_training_without_its_packages_says_what_brings_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    done = strokes("train", "embedded", "--preset", "toy", "--out", "model", cwd=tmp_path)
+    assert done.returncode == 2 and ".[train]" in done.stderr
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_ends_training_with_one_line_and_nothing_half_written(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "shard-00000.jsonl")
+
+    monkeypatch.setattr("strokes.training.shards._write_shard", full)
+    done = strokes("train", "embedded", "--preset", "toy", "--out", "model", cwd=tmp_path)
+    assert done.returncode == 2 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "model").rglob("*.tmp")) and (tmp_path / "model" / "ae.safetensors").exists()
+
+
+def test_evaluation_lists_what_it_cannot_read_and_takes_any_arms(tmp_path, toy_folder):
+    (tmp_path / "prompts.txt").write_text("a red circle\na pink house\n")
+    args = ("evaluate", "shapes", "--model", toy_folder, "--prompts", "prompts.txt", "--rounds", 1)
+    done = strokes(*args, "--arms", "all", "--examples", "wins.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "line 2" in done.stdout and "shuffled critiques" in done.stdout
+    with Image.open(tmp_path / "wins.png") as sheet:
+        sheet.verify()
+    assert strokes(*args, "--arms", "best-of-k", cwd=tmp_path).returncode == 2
