@@ -42,14 +42,14 @@ class EmbeddedPreset:
 PRESETS = {
     # Two CPU cores, overnight.
     "cpu": EmbeddedPreset(),
-    # Two CPU cores, five minutes: a working, if poor, model.
+    # Two CPU cores, six minutes: a working, if poor, model.
     "small": EmbeddedPreset(
-        AutoencoderPreset(widths=(32, 32, 32, 32), steps=150),
+        AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),
         NetworkSize(96, 256, layers=4, heads=3, kv_heads=1, vision_hidden=64, vision_layers=1, vision_heads=2),
         DataPreset(2000, 4000, 1000),
-        StagePreset(steps=150, batch=24, ramp=100, warmup=20),
+        StagePreset(steps=350, batch=24, ramp=200, warmup=20),
         SelfSampling(processes=40, shard=20),
-        StagePreset(steps=30, batch=24, one_shot=(0.3, 0.3), own=0.6, warmup=5),
+        StagePreset(steps=40, batch=24, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=5, decay=0.7),
     ),
     # One data-centre GPU, under half an hour; it goes on where it was when a lease cuts it off.
     "gpu": EmbeddedPreset(
