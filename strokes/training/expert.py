@@ -222,11 +222,12 @@ def next_step(
     None where there is no room for it.
     """
     found = compare(graph, seen, growing=True)
+    growing = bool(found.present)
+    if not growing:  # all that is there is wrong: it becomes the first object
+        found = compare(graph, seen)
     if any(fault.what != MISSING for fault in found.faults):
         wish = [wish[i] for i in found.present] if wish else ()
-        if not found.present:
-            return None
-        found = compare(graph.subgraph(found.present), seen, growing=True)
+        found = compare(graph.subgraph(found.present), seen, growing)
         scene = mend(found, rng, wish)
         return None if scene is None else Step(found.faults[0].correction, found.graph, scene)
     missing = [i for i in order or range(len(graph.objects)) if i not in found.present]

@@ -123,3 +123,13 @@ def test_shapes_a_model_painted_too_near_each_other_stay_where_they_are():
     prompt = read_prompt("a red circle, a blue square and a green triangle")
     step = next_step(prompt, seen_as(near), np.random.default_rng(0))
     assert step is not None and step.instruction == "add a green triangle" and step.scene[:2] == near
+
+
+def test_a_canvas_on_which_all_is_wrong_is_mended_too():
+    graph, rng = read_prompt(PAIR), np.random.default_rng(0)
+    step = next_step(graph, seen_as([GREEN]), rng)
+    assert step is not None and step.instruction == "change the green triangle to a red circle"
+    assert (step.scene[0].x, step.scene[0].y) == (GREEN.x, GREEN.y) and describe(step.graph) == "a red circle"
+    # Beside something right it is one too many.
+    step = next_step(graph, seen_as([RED, GREEN]), rng)
+    assert step is not None and step.instruction == "remove the green triangle"
