@@ -21,7 +21,7 @@ from .scene_graph import (
     write_prompt,
 )
 from .shapes import COLOURS, KINDS, UNIT, Scene, Shape
-from .splits import HELD_OUT_PAIRS, trainable
+from .splits import HELD_OUT_PAIRS, held_out, trainable
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +204,8 @@ def _conflicting(
         planned = SceneGraph((*right.objects[:-1], Object(other.colour, other.kind)), right.relations)
         painted = [*at[:-1], other]
     if painted is None or len(set(planned.objects)) < len(planned.objects) and planned.relations:
+        return None
+    if any(held_out(r, planned.objects) for r in planned.relations):
         return None
     canvas = [shapes[i] for i in drawn]
     verdict = judge(graph, planned, seen_as(canvas), seen_as(painted))

@@ -21,7 +21,7 @@ from strokes.training.scene_graph import (
     write_prompt,
 )
 from strokes.training.shapes import PALETTE, Shape, apart, inside_canvas, render
-from strokes.training.splits import HELD_OUT_PAIRS, SPLITS, identity, reserved, split_of, trainable
+from strokes.training.splits import HELD_OUT_PAIRS, SPLITS, held_out, identity, reserved, split_of, trainable
 from strokes.training.trajectories import RoundMix, growing_order, sample_round, sample_scene
 from strokes.training.vocabulary import write_tokenizer
 
@@ -135,7 +135,8 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
     texts = [MINIATURE.opening(done.prompt)]
     if done.sketch is not None:
         texts += [write_plan(done.instruction, done.description), write_critique(done.explanation, done.correction)]
-        read_prompt(done.description)
+        described = read_prompt(done.description)
+        assert not any(held_out(r, described.objects) for r in described.relations)
         assert (done.refined is None) == (not done.correction)
     for text in texts:
         assert "<unk>" not in TOKENIZER.encode(text).tokens, text
@@ -143,8 +144,8 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
     if done.sketch is not None and done.canvas is not None and done.step == "add":
         assert all(shape in done.sketch for shape in done.canvas)
     drawn = [d for d in (done.canvas, done.sketch, done.seen, done.refined) if d]
-    held_out = {o.name for o in HELD_OUT_PAIRS}
-    assert not any(s.name in held_out for scene in drawn for s in scene)
+    never = {o.name for o in HELD_OUT_PAIRS}
+    assert not any(s.name in never for scene in drawn for s in scene)
 
 
 def test_every_kind_of_round_and_of_step_is_drawn():
