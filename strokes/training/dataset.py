@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
 
+from ..bagel.images import to_image
 from .checker import seen_in
 from .expert import Seen
 from .scene_graph import PromptMix
@@ -81,9 +80,9 @@ def readable(samples: Sequence[Sample]) -> list[Sample]:
             if isinstance(drawing, list):
                 owners.append(i)
                 scenes.append(drawing)
-    pixels = (render(scenes) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    read = zip(owners, scenes, pixels, strict=True)
-    bad = {i for i, scene, picture in read if not _as_meant(scene, seen_in(Image.fromarray(picture)))}
+    pictures = (to_image(pixels) for pixels in render(scenes) * 2 - 1)
+    read = zip(owners, scenes, pictures, strict=True)
+    bad = {i for i, scene, picture in read if not _as_meant(scene, seen_in(picture))}
     return [sample for i, sample in enumerate(samples) if i not in bad]
 
 

@@ -65,11 +65,6 @@ class Step:
     graph: SceneGraph
     scene: Scene
 
-    @property
-    def kind(self) -> str:
-        """Its verb: add, change, move, swap, remove or paint; "end" at the end."""
-        return self.instruction.split(" ", 1)[0] or "end"
-
 
 @dataclass(frozen=True)
 class Verdict:

@@ -93,7 +93,7 @@ def _judged_turn(
     if seen is not None and sketch is not None:
         yield Round(
             prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, store(sketch.picture),
-            seen.explanation, seen.correction, seen.refined, seen.kind, _verb(plan.instruction),
+            seen.explanation, seen.correction, seen.refined, seen.kind,
         )  # fmt: skip
 
 
@@ -105,11 +105,7 @@ def _proposed(prompt: str, canvas: Stored | None, proposal: Proposal | None) -> 
         yield Round(prompt, canvas)
     else:
         said = (proposal.instruction, proposal.description)
-        yield Round(prompt, canvas, *said, sketch=proposal.drawing, kind="plan", step=_verb(proposal.instruction))
-
-
-def _verb(instruction: str) -> str:
-    return instruction.split(" ", 1)[0]
+        yield Round(prompt, canvas, *said, sketch=proposal.drawing, kind="plan")
 
 
 def store(picture: Picture) -> Stored:

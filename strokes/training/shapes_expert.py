@@ -43,6 +43,6 @@ class ShapesExpert:
         if step is not None and not contradiction(graph, planned, canvas)[0]:
             if plan.instruction == step.instruction:
                 wanted = step.scene
-            elif step.kind == "add" and plan.instruction.startswith("add "):
+            elif step.instruction.startswith("add ") and plan.instruction.startswith("add "):
                 wanted = mend(compare(verdict.graph, canvas), self.rng)
         return Judgement(wanted, refined, verdict.explanation, verdict.correction, verdict.kind)

@@ -26,7 +26,7 @@ from ..files import write_whole
 from .shapes import Shape
 from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 
@@ -60,7 +60,12 @@ def from_record(record: dict[str, Any], pictures: Sequence[Stored]) -> Sample:
 def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
     """Write one shard and return its row of the manifest."""
     pictures: list[Stored] = []
-    records = [to_record(sample, pictures) for sample in samples]
+    kinds, steps, records = Counter(), Counter(), []
+    for sample in samples:
+        records.append(to_record(sample, pictures))
+        kinds[sample.kind] += 1
+        if isinstance(sample, Round):
+            steps[sample.step] += 1
     text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
     write_whole(folder / f"{name}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
     files = {f"{name}.jsonl": _hash(folder / f"{name}.jsonl")}
@@ -68,8 +73,6 @@ def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str
         tensors = {part: np.stack([getattr(p, part) for p in pictures]) for part in ("pixels", "latents")}
         write_whole(folder / f"{name}.safetensors", lambda path: save_file(tensors, path))
         files[f"{name}.safetensors"] = _hash(folder / f"{name}.safetensors")
-    kinds = Counter(record["kind"] for record in records)
-    steps = Counter(record["step"] for record in records if "step" in record)
     return {
         "name": name, "samples": len(records), "kinds": dict(sorted(kinds.items())), "steps": dict(sorted(steps.items())),
         "files": files,

@@ -50,8 +50,7 @@ class Round:
 
     ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
     learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none). ``learn_plan`` is False
-    for a plan that contradicts the prompt: it is read, and never learned. ``kind`` and ``step`` name what the round shows,
-    for counting.
+    for a plan that contradicts the prompt: it is read, and never learned. ``kind`` names what the critique is of.
     """
 
     prompt: str
@@ -65,7 +64,11 @@ class Round:
     correction: str = ""
     refined: Drawing | None = None
     kind: str = "end"
-    step: str = "end"
+
+    @property
+    def step(self) -> str:
+        """The instruction's verb: add, change, move, swap, remove or paint; "end" at the end."""
+        return self.instruction.split(" ", 1)[0] or "end"
 
 
 Sample = OneShot | Round
@@ -166,7 +169,7 @@ def _inspected(
         if bad is None:
             return None
         shown, seen = bad
-    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, seen=shown, step=step.kind)
+    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, seen=shown)
     return with_verdict(made, judge(graph, step.graph, [], seen), seen, rng, step.scene)
 
 
@@ -212,7 +215,7 @@ def _conflicting(
     if not verdict.correction:  # by chance the plan is one that the prompt allows
         return None
     instruction = add_instruction(planned, last, range(last))
-    made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted, step="add")
+    made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
     wish = {graph.objects[i]: shapes[i] for i in present}
     wished = [wish.get(thing) for thing in verdict.graph.objects]
     return with_verdict(made, verdict, seen_as(painted), rng, wished)

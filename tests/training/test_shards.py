@@ -61,7 +61,7 @@ def test_the_manifest_counts_what_is_there(tmp_path):
 
 def test_painted_pictures_survive_and_are_kept_once(tmp_path):
     canvas, sketch = pictures(np.random.default_rng(0), 2)
-    one = Round("a red circle", canvas, "add a red circle", "a red circle", seen=sketch, kind="right", step="add")
+    one = Round("a red circle", canvas, "add a red circle", "a red circle", seen=sketch, kind="right")
     two = Round("a red circle", sketch)
     build(tmp_path, {}, 1, lambda i: [one, two])
     again = ShardSet(tmp_path)

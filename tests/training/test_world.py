@@ -14,10 +14,13 @@ from strokes.process.dialect import MINIATURE
 from strokes.process.grammar import write_critique, write_plan
 from strokes.training.scene_graph import (
     CATEGORIES,
+    OFF_PLACE,
+    PLACES,
     PromptMix,
     holds,
     read_prompt,
     sample_graph,
+    sample_layout,
     write_prompt,
 )
 from strokes.training.shapes import PALETTE, Shape, apart, inside_canvas, render
@@ -65,6 +68,21 @@ def test_layouts_fit_the_canvas_keep_apart_and_hold_their_relations(seed):
     for r in graph.relations:
         a, b = shapes[r.subject], shapes[r.object]
         assert holds(r.name, (a.x, a.y), (b.x, b.y))
+
+
+@given(SEEDS)
+def test_layouts_lie_on_the_loose_grid_where_it_has_room_and_anywhere_else(seed):
+    rng = np.random.default_rng(seed)
+
+    def on_grid(shape: Shape) -> bool:
+        return all(min(abs(c - place) for place in PLACES) <= OFF_PLACE for c in (shape.x, shape.y))
+
+    graph = read_prompt("a red circle left of a blue square")
+    free = sample_layout(graph, rng)
+    assert free is not None and all(map(on_grid, free))
+    in_the_way = Shape("red", "circle", 38, 32, 7.5)  # the last column is too near
+    squeezed = sample_layout(graph, rng, [in_the_way], candidates=50_000)
+    assert squeezed is not None and not on_grid(squeezed[1])
 
 
 def test_splits_hold_out_pairs_relations_and_longer_scenes():
