@@ -73,7 +73,7 @@ class AblationPreset:
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     size: NetworkSize = field(default_factory=NetworkSize)
-    data: DataPreset = field(default_factory=lambda: DataPreset(60_000, 40_000))
+    data: DataPreset = field(default_factory=lambda: DataPreset(60_000, 40_000, filtered=False))
     base: StagePreset = StagePreset(steps=2500, one_shot=(1.0, 1.0))
     tune: StagePreset = replace(SECOND, steps=1200)
     own: SelfSampling = field(default_factory=lambda: SelfSampling(2000))

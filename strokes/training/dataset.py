@@ -23,8 +23,8 @@ class DataPreset:
     """How much synthetic data, and of what kinds. ``filtered`` leaves out samples whose pictures the checker reads otherwise
     than they were meant: one in a thousand, for two milliseconds a picture."""
 
-    one_shot: int = 60_000
-    rounds: int = 100_000
+    one_shot: int = 40_000
+    rounds: int = 60_000
     shard: int = 5_000
     prompts: PromptMix = field(default_factory=PromptMix)
     mix: RoundMix = field(default_factory=RoundMix)

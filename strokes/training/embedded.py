@@ -41,7 +41,7 @@ class EmbeddedPreset:
 
 PRESETS = {
     # Two CPU cores, overnight.
-    "cpu": EmbeddedPreset(),
+    "cpu": EmbeddedPreset(data=DataPreset(filtered=False)),
     # Two CPU cores, six minutes: a working, if poor, model.
     "small": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),

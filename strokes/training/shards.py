@@ -60,7 +60,8 @@ def from_record(record: dict[str, Any], pictures: Sequence[Stored]) -> Sample:
 def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
     """Write one shard and return its row of the manifest."""
     pictures: list[Stored] = []
-    kinds, steps, records = Counter(), Counter(), []
+    kinds, steps = Counter[str](), Counter[str]()
+    records = []
     for sample in samples:
         records.append(to_record(sample, pictures))
         kinds[sample.kind] += 1

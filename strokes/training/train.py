@@ -69,10 +69,10 @@ class StagePreset:
     first ``ramp`` steps. Of the rounds, ``own`` are self-sampled.
     """
 
-    steps: int = 6000
+    steps: int = 4000
     batch: int = 48
-    one_shot: tuple[float, float] = (0.85, 0.4)
-    ramp: int = 3000
+    one_shot: tuple[float, float] = (0.6, 0.35)
+    ramp: int = 1500
     own: float = 0.0
     noise_levels: int = 3
     # Where a shape goes is decided at t above 0.85, which plain logit-normal times hardly visit.
