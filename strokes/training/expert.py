@@ -230,18 +230,29 @@ def next_step(
         return Step("", graph, [found.kept[i] for i in range(len(graph.objects))])
     # Lay out all that is to come, so that this step leaves room for the next.
     whole = mend(found, rng, wish)
-    after = sorted((*found.present, missing[0]))
-    if whole is None:
-        return None
-    instruction = add_instruction(graph, missing[0], found.present)
-    return Step(instruction, graph.subgraph(after), [whole[i] for i in after])
+    return None if whole is None else _addition(found, missing[0], whole)
+
+
+def additions(graph: SceneGraph, seen: Sequence[Seen], rng: np.random.Generator) -> list[Step]:
+    """Every step that may come next on a canvas without faults, whatever the order."""
+    found = compare(graph, seen, growing=True)
+    whole = mend(found, rng)
+    missing = (i for i in range(len(graph.objects)) if i not in found.present)
+    return [] if whole is None else [_addition(found, i, whole) for i in missing]
+
+
+def _addition(found: Comparison, i: int, whole: Scene) -> Step:
+    after = sorted((*found.present, i))
+    instruction = add_instruction(found.graph, i, found.present)
+    return Step(instruction, found.graph.subgraph(after), [whole[j] for j in after])
 
 
 def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen]) -> tuple[str, SceneGraph]:
     """What is wrong with a plan ("" where nothing is), and the part of the prompt that it should have spoken of."""
     named, conflict = _indexes(prompt, planned)
     spoken = Counter(prompt.objects[i] for i in named)
-    drawn = Counter(prompt.objects[i] for i in compare(prompt, canvas).present)
+    # What shares nothing with the prompt is no attempt at it: to take it away is no contradiction.
+    drawn = Counter(prompt.objects[i] for i in compare(prompt, canvas, growing=True).present)
     if drawn - spoken:
         conflict = conflict or MISSING
     return conflict, prompt.subgraph(_first(prompt, spoken | drawn))

@@ -10,13 +10,15 @@ from ..errors import StrokesError
 from ..process.painter import Picture
 from ..process.trajectory import Plan
 from .checker import seen_in
-from .expert import Seen, compare, contradiction, describe, judge, mend, next_step
+from .expert import Seen, additions, compare, describe, judge, mend, next_step
 from .roles import Judgement, Proposal
 from .scene_graph import read_prompt
+from .splits import identity, reserved
 
 
 class ShapesExpert:
-    """Fulfils :class:`.roles.Expert`. ``rng`` places what has to be placed anew."""
+    """Fulfils :class:`.roles.Expert`. ``rng`` places what has to be placed anew.
+    Steps and refinements that paint a scene kept for evaluation are not taught."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -26,10 +28,14 @@ class ShapesExpert:
 
     def propose(self, prompt: str, canvas: Sequence[Seen]) -> Proposal | None:
         step = next_step(read_prompt(prompt), canvas, self.rng)
-        return None if step is None else Proposal(step.instruction, describe(step.graph), step.scene)
+        return (
+            None
+            if step is None or reserved(step.graph)
+            else Proposal(step.instruction, describe(step.graph), step.scene)
+        )
 
     def judge(self, prompt: str, plan: Plan, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Judgement | None:
-        """A plan is learned where it does what the expert would do, who mends first and then adds, in any order."""
+        """A plan is learned where it says what the expert would say, who mends first and then adds, in any order."""
         graph = read_prompt(prompt)
         try:
             planned = read_prompt(plan.description)
@@ -37,12 +43,11 @@ class ShapesExpert:
             return None
         verdict = judge(graph, planned, canvas, sketch)
         refined = mend(compare(verdict.graph, sketch), self.rng) if verdict.correction else None
-        if verdict.correction and refined is None:
+        if verdict.correction and (refined is None or reserved(verdict.graph)):
             return None
-        step, wanted = next_step(graph, canvas, self.rng), None
-        if step is not None and not contradiction(graph, planned, canvas)[0]:
-            if plan.instruction == step.instruction:
-                wanted = step.scene
-            elif step.instruction.startswith("add ") and plan.instruction.startswith("add "):
-                wanted = mend(compare(verdict.graph, canvas), self.rng)
-        return Judgement(wanted, refined, verdict.explanation, verdict.correction, verdict.kind)
+        step = next_step(graph, canvas, self.rng)
+        adds = step is not None and step.instruction.startswith("add ")
+        steps = additions(graph, canvas, self.rng) if adds else [step] if step else []
+        said = (plan.instruction, identity(planned))
+        right = [s.scene for s in steps if said == (s.instruction, identity(s.graph)) and not reserved(s.graph)]
+        return Judgement(right[0] if right else None, refined, verdict.explanation, verdict.correction, verdict.kind)

@@ -21,7 +21,7 @@ from .scene_graph import (
     write_prompt,
 )
 from .shapes import COLOURS, KINDS, UNIT, Scene, Shape
-from .splits import HELD_OUT_PAIRS, held_out, trainable
+from .splits import HELD_OUT_PAIRS, held_out, reserved, trainable
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ WHOLE = "paint the prompt"
 class RoundMix:
     """Shares of rounds: wrong sketches, plans against the prompt, canvases with a left-over error (mended by a step that
     changes, moves, swaps or removes), growing orders other than the prompt's, whole pictures in one step, and canvases
-    with nothing to add."""
+    with nothing to add. Without ``inspected`` there are no critiques, and nothing wrong to look at."""
 
     wrong: float = 0.4
     conflict: float = 0.08
@@ -89,6 +89,7 @@ class RoundMix:
     shuffled: float = 0.1
     whole: float = 0.06
     finished: float = 0.2
+    inspected: bool = True
 
 
 def sample_scene(rng: np.random.Generator, mix: PromptMix, category: str | None = None) -> tuple[SceneGraph, Scene]:
@@ -147,10 +148,10 @@ def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGra
         if bad is None:
             return None
         canvas, seen = bad
-    elif k < n and rng.random() < mix.conflict:
+    elif k < n and mix.inspected and rng.random() < mix.conflict:
         return _conflicting(rng, prompt, graph, drawn, order[k], shapes)
     step = next_step(graph, seen, rng, order, shapes)
-    if step is None:
+    if step is None or reserved(step.graph):
         return None
     if not step.instruction:
         return Round(prompt, canvas)
@@ -161,6 +162,9 @@ def _inspected(
     rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: Step
 ) -> Round | None:
     """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
+    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan")
+    if not mix.inspected:
+        return made
     seen, shown = seen_as(step.scene), step.scene
     if rng.random() < mix.wrong:
         touched = [i for i, shape in enumerate(step.scene) if shape not in (canvas or ())]
@@ -169,8 +173,7 @@ def _inspected(
         if bad is None:
             return None
         shown, seen = bad
-    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, seen=shown)
-    return with_verdict(made, judge(graph, step.graph, [], seen), seen, rng, step.scene)
+    return with_verdict(replace(made, seen=shown), judge(graph, step.graph, [], seen), seen, rng, step.scene)
 
 
 def with_verdict(
@@ -213,6 +216,8 @@ def _conflicting(
     canvas = [shapes[i] for i in drawn]
     verdict = judge(graph, planned, seen_as(canvas), seen_as(painted))
     if not verdict.correction:  # by chance the plan is one that the prompt allows
+        return None
+    if reserved(planned) or reserved(verdict.graph):
         return None
     instruction = add_instruction(planned, last, range(last))
     made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from strokes.training.expert import (
     Seen,
+    additions,
     compare,
     describe,
     judge,
@@ -116,6 +117,27 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
 def test_plans_are_judged_by_the_prompt(prompt, planned, canvas, sketch, kind, correction):
     verdict = judge(read_prompt(prompt), read_prompt(planned), seen_as(canvas), seen_as(sketch))
     assert (verdict.kind, verdict.correction) == (kind, correction)
+
+
+@given(SEEDS)
+def test_every_step_of_the_expert_perfectly_painted_is_right(seed):
+    """From whatever canvas, with a shape too many, too: a step that mends is no contradiction of the prompt."""
+    rng = np.random.default_rng(seed)
+    graph, shapes = sample_scene(rng, PromptMix())
+    k = int(rng.integers(1, len(shapes) + 1))
+    made = damage(rng, graph.subgraph(range(k)), shapes[:k], int(rng.integers(k)))
+    canvas = seen_as(shapes[:k]) if made is None else made[1]
+    step = next_step(graph, canvas, rng)
+    if step is not None and step.instruction:
+        verdict = judge(graph, read_prompt(describe(step.graph)), canvas, seen_as(step.scene))
+        assert verdict.kind.startswith("right"), (step.instruction, verdict)
+
+
+def test_whatever_may_come_next_is_known():
+    prompt = read_prompt("a red circle left of a blue square and a green triangle")
+    steps = additions(prompt, seen_as([RED]), np.random.default_rng(0))
+    assert [step.instruction for step in steps] == ["add a blue square right of the red circle", "add a green triangle"]
+    assert all(step.scene[0] == RED and right(step.graph, step.scene) for step in steps)
 
 
 def test_shapes_a_model_painted_too_near_each_other_stay_where_they_are():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.training.scene_graph import read_prompt
 from strokes.training.selfsampled import judged
-from strokes.training.shapes import Shape, render
+from strokes.training.shapes import COLOURS, KINDS, Shape, render
 from strokes.training.shapes_expert import ShapesExpert
+from strokes.training.splits import reserved
 from strokes.training.trajectories import Stored
 
 RED, BLUE, GREEN = (
@@ -95,3 +98,38 @@ def test_a_plan_that_leaves_an_error_behind_is_not_learned():
 def test_an_unreadable_plan_leaves_only_the_right_one():
     plan, *_ = rounds(("add something", "something", [RED]))
     assert (plan.kind, plan.instruction) == ("plan", "add a red circle")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "description"),
+    [
+        ("add a red circle", "a red circle"),  # no step forward
+        ("add a green cross", PROMPT),  # says one thing, describes another
+        ("add a blue square", PROMPT),  # leaves out where
+    ],
+)
+def test_a_plan_that_does_not_say_what_it_describes_is_not_learned(instruction, description):
+    _, plan, second, *_ = rounds(FIRST, (instruction, description, [RED, BLUE]))
+    assert (plan.kind, plan.instruction) == ("plan", SECOND[0])
+    assert (second.instruction, second.learn_plan, second.sketch) == (instruction, False, None)
+
+
+def test_a_step_that_takes_away_what_was_never_asked_for_is_right():
+    _, _, removal, *_ = rounds(
+        FIRST, (*SECOND[:2], [RED, BLUE, GREEN]), ("remove the green cross", PROMPT, [RED, BLUE])
+    )
+    assert (removal.kind, removal.learn_plan) == ("right", True)
+
+
+def test_another_order_than_the_experts_is_learned_too():
+    first, *_ = rounds(("add a blue square", "a blue square", [BLUE]))
+    assert first.learn_plan and names(first.sketch) == ["blue square"]
+
+
+def test_scenes_kept_for_evaluation_are_not_painted_on_the_way():
+    pairs = (f"a red circle and a {colour} {kind}" for colour in COLOURS for kind in KINDS)
+    kept = next(pair for pair in pairs if reserved(read_prompt(pair)))
+    other = read_prompt(kept).objects[1]
+    turns = (FIRST, (f"add a {other.name}", kept, [RED, Shape(other.colour, other.kind, BLUE.x, BLUE.y, 9)]))
+    made = rounds(*turns, prompt=f"{kept.replace(' and', ',')} and a {GREEN.name}")
+    assert [r.sketch for r in made if r.description == kept] == [None]

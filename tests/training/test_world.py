@@ -114,6 +114,13 @@ def test_a_scene_in_other_words_is_the_same_scene(one, other):
     assert split_of(read_prompt(one)) == split_of(read_prompt(other))
 
 
+def test_no_round_paints_a_scene_that_is_kept_for_evaluation():
+    rng = np.random.default_rng(0)
+    rounds = [sample_round(rng, PromptMix(), RoundMix(conflict=0.4)) for _ in range(600)]
+    described = [read_prompt(r.description) for r in rounds if r.description]
+    assert len(described) > 300 and not any(map(reserved, described))
+
+
 @given(SEEDS)
 def test_scenes_grow_along_their_relations(seed):
     rng = np.random.default_rng(seed)
