@@ -19,8 +19,6 @@ if [ "$status" -ne 0 ]; then
 fi
 cp "$work"/{ae.safetensors,tokenizer.json,config.json,llm_config.json,vit_config.json} "$out"
 split -b 15M -d "$work/ema.safetensors" "$out/ema.safetensors."
-make=()
-[ -f "$work/prompts.txt" ] || make=(--make-prompts "$prompts")
-timeout -s INT "$(left)" "$python" -m strokes evaluate shapes --model "$work" --prompts "$work/prompts.txt" "${make[@]}" \
-  --arms one-shot,process --seeds 0,1,2 --examples "$out/wins.png" > "$out/scores.txt"
+timeout -s INT "$(left)" "$python" -m strokes evaluate shapes --model "$work" --prompts "$work/prompts.txt" \
+  --make-prompts "$prompts" --arms one-shot,process --seeds 0,1,2 --examples "$out/wins.png" > "$out/scores.txt"
 cat "$out/scores.txt"

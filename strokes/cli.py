@@ -205,11 +205,8 @@ def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
     from .process.sheet import contact_sheet, html_page
 
     sheet, page = folder / "sheet.png", folder / "index.html"
-    try:
-        write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))
-        write_whole(page, lambda path: path.write_text(html_page(trajectory), encoding="utf-8"))
-    except OSError as error:
-        raise StrokesError(f"cannot write to {folder} ({error.strerror})") from None
+    write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))
+    write_whole(page, lambda path: path.write_text(html_page(trajectory), encoding="utf-8"))
     return sheet, page
 
 
@@ -307,7 +304,8 @@ def train_embedded_command(
     chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
     with _parts() as report:
         folder = EmbeddedRun(out, chosen, seed, accelerator, report)()
-    print(folder)
+    if accelerator.is_main_process:
+        print(folder)
 
 
 @train_app.command("ablations")
@@ -328,7 +326,8 @@ def train_ablations_command(
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
     with _parts() as report:
         folder = AblationRun(out, PRESETS[preset], seed, accelerator, report)()
-    print((folder / "table.md").read_text())
+    if accelerator.is_main_process:
+        print((folder / "table.md").read_text())
 
 
 @evaluate_app.command("shapes")
@@ -372,9 +371,9 @@ def evaluate_shapes(
     if examples is not None and not examples.parent.is_dir():
         raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     if make is not None:
-        if prompts.exists():
-            raise StrokesError(f"{prompts} exists already: --make-prompts does not overwrite it")
         text = "\n".join(write_prompts(make)) + "\n"
+        if prompts.exists() and prompts.read_bytes() != text.encode():
+            raise StrokesError(f"{prompts} holds other prompts: --make-prompts does not overwrite it")
         write_whole(prompts, lambda path: path.write_text(text, encoding="utf-8"))
     try:
         lines = prompts.read_text(encoding="utf-8").splitlines()

@@ -6,7 +6,6 @@ Every variant starts from the same weights, trains the same number of steps with
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from safetensors.torch import load_file
 
 from ..bagel.checkpoint import load, read_json
 from ..bagel.crowd import together
-from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
 from ..files import write_whole
 from ..training.autoencoder import AutoencoderPreset
 from ..training.dataset import DataPreset
 from ..training.embedded import PRESETS as EMBEDDED
-from ..training.embedded import SECOND, write_folder
+from ..training.embedded import SECOND
 from ..training.run import PartReport, TrainingRun
 from ..training.scene_graph import CATEGORIES
 from ..training.selfsampled import SelfSampling
@@ -35,25 +33,22 @@ from .shapes import evaluate
 
 @dataclass(frozen=True)
 class Variant:
-    """``shares`` replace those of the usual mix of rounds. Without ``inspects`` the model is neither trained on critiques nor
-    asked for one. ``after`` names the variant that this one trains further, on ``own`` self-sampled rounds."""
+    """``mix`` replaces parts of the usual mix of rounds; where it is not inspected, the model is neither trained on critiques
+    nor asked for one. ``after`` names the variant that this one trains further, on ``own`` self-sampled rounds."""
 
     name: str
-    shares: dict[str, float] = field(default_factory=dict)
-    inspects: bool = True
+    mix: RoundMix = RoundMix()
     after: str = "base"
     own: float = 0.0
 
 
 BASE = "base, one-shot"
-ADDITIVE = {"damaged_canvas": 0.0}
-SILENT = {"wrong": 0.0, "conflict": 0.0}
 VARIANTS = (
-    Variant("additive steps, no inspection", ADDITIVE | SILENT, inspects=False),
-    Variant("additive steps, inspection", ADDITIVE),
-    Variant("all steps, no inspection", SILENT, inspects=False),
-    Variant("all steps, text conflicts", {"wrong": 0.0, "conflict": 0.35}),
-    Variant("all steps, image alignment", {"conflict": 0.0}),
+    Variant("additive steps, no inspection", RoundMix(damaged_canvas=0.0, inspected=False)),
+    Variant("additive steps, inspection", RoundMix(damaged_canvas=0.0)),
+    Variant("all steps, no inspection", RoundMix(inspected=False)),
+    Variant("all steps, text conflicts", RoundMix(wrong=0.0, conflict=0.35)),
+    Variant("all steps, image alignment", RoundMix(conflict=0.0)),
     Variant("all steps, inspection"),
     Variant("then scene-graph critiques", after="all steps, inspection"),
     Variant("then self-sampled critiques", after="all steps, inspection", own=0.6),
@@ -121,47 +116,40 @@ class AblationRun(TrainingRun):
     def __call__(self) -> Path:
         preset = self.preset
         self.make_codec(self.work, preset.autoencoder)
-        common = self.synthetic("data/common", preset.data)
-        self.stage("base", preset.base, common, preset.size, self.fresh(preset.size))
-        results = {BASE: self._measure("base", "one-shot")}
+        sources = Sources(self.part("data", "one-shot", preset.data))
+        self.stage("base", preset.base, sources, preset.size, self.fresh(preset.size))
         for variant in VARIANTS:
-            self._tune(variant, common)
-            results[variant.name] = self._measure(variant.name, "process" if variant.inspects else "no-inspect")
+            self._tune(variant, sources)
+        self.fold("base", preset.size)
+        for variant in VARIANTS:
+            self.fold(variant.name, preset.size)
         if self.accelerator.is_main_process:
+            results = {BASE: self._measure("base", "one-shot")}
+            for variant in VARIANTS:
+                results[variant.name] = self._measure(
+                    variant.name, "process" if variant.mix.inspected else "no-inspect"
+                )
             text = json.dumps(results, indent=1) + "\n"
             write_whole(self.work / "table.json", lambda path: path.write_text(text))
             write_whole(self.work / "table.md", lambda path: path.write_text(markdown(results)))
             plot(results, self.work / "plot.png")
         return self.work
 
-    def _tune(self, variant: Variant, common: Sources) -> Bagel:
+    def _tune(self, variant: Variant, sources: Sources) -> None:
         preset = self.preset
-        mix = replace(RoundMix(), **variant.shares)
-        sources = replace(common, rounds=self.synthetic(f"data/{variant.name}", replace(preset.data, mix=mix)).rounds)
-        before = self._fold(variant.after)
+        rounds = self.part(f"data/{variant.name}", "rounds", replace(preset.data, mix=variant.mix))
+        sources = replace(sources, rounds=rounds)
         if variant.own:
+            before = self.fold(variant.after, preset.size)
             sources = replace(sources, own=self.selfsampled(f"data/{variant.name}/own", before, preset.own))
         model = self.fresh(preset.size)
         model.load_state_dict(load_file(self.work / f"{variant.after}.safetensors"))
-        return self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model)
-
-    def _fold(self, name: str) -> Path:
-        """The weights of a finished stage as a model folder."""
-        folder = self.work / "models" / name
-        if not (folder / "ema.safetensors").exists() and self.accelerator.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            for part in ("ae.safetensors", "tokenizer.json"):
-                shutil.copyfile(self.work / part, folder / part)
-            model = self.fresh(self.preset.size)
-            model.load_state_dict(load_file(self.work / f"{name}.safetensors"))
-            write_folder(folder, model, self.preset.size)
-        self.accelerator.wait_for_everyone()
-        return folder
+        self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model)
 
     def _measure(self, name: str, arm: str) -> dict[str, Any]:
         path = self.work / f"{name}.json"
         if not path.exists():
-            painter = BagelPainter(load(self._fold(name), self.device))
+            painter = BagelPainter(load(self.work / "models" / name, self.device))
             prompts = write_prompts(self.preset.prompts, self.seed)
 
             def progress(done: int, total: int, prompt: str) -> None:

@@ -158,7 +158,7 @@ def _estimate(drawn: np.ndarray, of: int) -> Estimate:
     return Estimate(float(drawn[0]), low if isfinite(low) else None, high if isfinite(high) else None, of)
 
 
-def mcnemar(won: int, lost: int) -> float:
-    """McNemar's exact two-sided p of pairs that only one of two arms got right."""
+def sign_test(won: int, lost: int) -> float:
+    """Exact two-sided p of so many wins and losses: for pairs that only one of two arms got right, McNemar's."""
     tail = sum(comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
     return min(1.0, 2 * tail)

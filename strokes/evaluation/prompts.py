@@ -74,7 +74,8 @@ def read_prompts(lines: Sequence[str], check: Callable[[str], object]) -> tuple[
 
 
 def write_prompts(count: int, seed: int = 0, splits: Sequence[str] = SPLITS) -> list[str]:
-    """Distinct prompts that can be laid out, spread evenly over the ``splits`` and, in each, over the six kinds.
+    """Distinct prompts that can be laid out, spread evenly over the ``splits`` and, in each, over the six kinds. Two may name
+    one scene in other words.
 
     Those of "seen" are kept from training, but the single shapes, of which there are too few: all of them are trained,
     and only layout and noise are new. A kind that a split does not have, or has used up, leaves its share to the

@@ -82,7 +82,7 @@ def _compared(report: Report) -> list[str]:
     for d in report.differences:
         alone = f"won {d.won}, lost {d.lost}, p {d.p:.2g}"
         lines.append(f"  {ARMS[d.other]:<22}{d.group:<12}{signed(d.above):<28}{alone}")
-    title = "Exact match of the full process above … (won, lost: paintings that only one got right; p: McNemar's)"
+    title = "Exact match of the full process above … (won, lost: paintings that only one got right; p: sign test)"
     return ["", title, *lines] if lines else []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from .scene_graph import PromptMix
 from .shapes import Scene, render
 from .shards import ShardSet, build
 from .trajectories import OneShot, RoundMix, Sample, sample_one_shot, sample_round
+
+Part = Literal["one-shot", "rounds"]
 
 
 @dataclass(frozen=True)
@@ -31,25 +34,19 @@ class DataPreset:
     filtered: bool = True
 
 
-def build_synthetic(
+def build_part(
     folder: Path,
+    part: Part,
     preset: DataPreset,
     seed: int,
-    report: Callable[[str, int, int], None] = lambda part, done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 0,
-) -> tuple[ShardSet, ShardSet]:
-    """Build ``folder/one-shot`` and ``folder/rounds`` as far as they are not there; ``report(part, shards, of)``."""
-    sets = []
-    for part, count, make in (
-        ("one-shot", preset.one_shot, partial(one_shots, preset, seed)),
-        ("rounds", preset.rounds, partial(rounds, preset, seed)),
-    ):
-        shards = -(-count // preset.shard)
-        build(
-            folder / part, {"part": part, "seed": seed, **asdict(preset)}, shards, make, partial(report, part), workers
-        )
-        sets.append(ShardSet(folder / part))
-    return sets[0], sets[1]
+) -> ShardSet:
+    """Build the shards of ``folder/part`` that are not there yet; ``report(shards, of)``."""
+    count, make = (preset.one_shot, one_shots) if part == "one-shot" else (preset.rounds, rounds)
+    settings = {"part": part, "seed": seed, **asdict(preset)}
+    build(folder / part, settings, -(-count // preset.shard), partial(make, preset, seed), report, workers)
+    return ShardSet(folder / part)
 
 
 def one_shots(preset: DataPreset, seed: int, shard: int) -> Iterator[Sample]:

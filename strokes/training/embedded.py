@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 
-from ..bagel.config import BagelConfig
-from ..bagel.model import Bagel
-from ..files import write_whole
 from .autoencoder import AutoencoderPreset
 from .curves import plot_log
 from .dataset import DataPreset
-from .run import PartReport, TrainingRun
+from .folder import write_folder
+from .run import PartReport, TrainingRun, refuse_strangers
 from .selfsampled import SelfSampling
 from .train import NetworkSize, StagePreset
 
@@ -41,7 +34,7 @@ class EmbeddedPreset:
 
 PRESETS = {
     # Two CPU cores, overnight.
-    "cpu": EmbeddedPreset(data=DataPreset(filtered=False)),
+    "cpu": EmbeddedPreset(),
     # Two CPU cores, six minutes: a working, if poor, model.
     "small": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),
@@ -72,84 +65,16 @@ PRESETS = {
     ),
 }  # fmt: skip
 
-# What suits the model: read back from config.json by strokes.bagel.checkpoint.
-PAINT = {
-    "steps": 12,
-    "text_guidance": 2.0,
-    "image_guidance": 1.0,
-    "interval": [0.0, 1.0],
-    "renorm": "global",
-    "shift": 3.0,
-}
-
-
-def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str, Any]]:
-    """The three JSON files of a model folder in the published form."""
-    language, vision = config.language, config.vision
-    assert vision is not None
-    llm = {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_act": "silu",
-        "hidden_size": language.hidden_size,
-        "intermediate_size": language.intermediate_size,
-        "num_hidden_layers": language.num_hidden_layers,
-        "num_attention_heads": language.num_attention_heads,
-        "num_key_value_heads": language.num_key_value_heads,
-        "rms_norm_eps": language.rms_norm_eps,
-        "rope_theta": language.rope_theta,
-        "vocab_size": language.vocab_size,
-    }
-    vit = {
-        "model_type": "siglip_vision_model",
-        "hidden_act": "gelu_pytorch_tanh",
-        "hidden_size": vision.hidden_size,
-        "intermediate_size": vision.intermediate_size,
-        "layer_norm_eps": vision.layer_norm_eps,
-        "num_attention_heads": vision.num_attention_heads,
-        "num_channels": vision.num_channels,
-        # The published count: one more than run.
-        "num_hidden_layers": vision.num_hidden_layers + 1,
-        "patch_size": vision.patch_size,
-        "image_size": vision.patch_size * vision.patches_per_side,
-    }
-    bagel = {
-        "architectures": ["BagelForConditionalGeneration"],
-        "latent_patch_size": config.latent_patch_size,
-        "max_latent_size": config.max_latent_size,
-        "vit_max_num_patch_per_side": vision.patches_per_side,
-        "connector_act": "gelu_pytorch_tanh",
-        "interpolate_pos": False,
-        "timestep_shift": 1.0,
-        "vae_config": {"z_channels": config.latent_channels, "downsample": config.vae_downsample},
-        "strokes": {
-            "name": "strokes-embedded",
-            "dialect": "miniature",
-            "size": [size.canvas, size.canvas],
-            "rounds": 6,
-            "max_text_tokens": 64,
-            "first": PAINT,
-            "edit": PAINT,
-            "text": {"temperature": 0.0, "max_tokens": 64},
-            "vit_transform": {"max": size.canvas, "min": size.canvas, "stride": vision.patch_size},
-        },
-    }
-    return {"llm_config.json": llm, "vit_config.json": vit, "config.json": bagel}
-
-
-def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
-    """Weights in bfloat16 and configurations beside the tokenizer and autoencoder that are already there."""
-    for name, content in folder_configs(model.config, size).items():
-        text = json.dumps(content, indent=1) + "\n"
-        write_whole(folder / name, partial(Path.write_text, data=text))
-    state = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
-
 
 class EmbeddedRun(TrainingRun):
-    """``strokes train embedded``, into the model folder ``folder``; what is not the model lies in its folder ``run``."""
+    """``strokes train embedded``, into the model folder ``folder``; what is not the model lies in its folder ``run``.
+
+    Raises StrokesError for a folder that holds something else.
+    """
 
     def __init__(self, folder: Path, preset: EmbeddedPreset, seed: int, accelerator: Accelerator, report: PartReport):
+        if accelerator.is_main_process and not (folder / "run").exists():
+            refuse_strangers(folder)
         super().__init__(folder / "run", asdict(preset), seed, accelerator, report, preset.workers)
         self.folder, self.preset = folder, preset
 
@@ -158,18 +83,13 @@ class EmbeddedRun(TrainingRun):
         self.make_codec(self.folder, preset.autoencoder)
         sources = self.synthetic("data", preset.data)
         model = self.stage("first", preset.first, sources, preset.size, self.fresh(preset.size))
-        self.write(model)
-        sources = replace(sources, own=self.selfsampled("data/own", self.folder, preset.own))
+        sources = replace(sources, own=self.selfsampled("data/own", self.fold("first", preset.size), preset.own))
         model = self.stage("second", preset.second, sources, preset.size, model)
-        self.write(model)
         if self.accelerator.is_main_process:
+            write_folder(self.folder, model, preset.size)
             plot_log(self.work / "log.jsonl", self.work / "curves.png")
-        return self.folder
-
-    def write(self, model: Bagel) -> None:
-        if self.accelerator.is_main_process:
-            write_folder(self.folder, model, self.preset.size)
         self.accelerator.wait_for_everyone()
+        return self.folder
 
 
 def with_steps(preset: EmbeddedPreset, steps: int) -> EmbeddedPreset:

@@ -5,6 +5,7 @@ from the last whole shard, a stage from its last saved step; only the autoencode
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from ..bagel.painter import BagelPainter
 from ..errors import StrokesError
 from ..files import write_whole
 from .autoencoder import AutoencoderPreset, train_autoencoder
-from .dataset import DataPreset, build_synthetic
+from .dataset import DataPreset, Part, build_part
+from .folder import write_folder
 from .selfsampled import SelfSampling, build_selfsampled
 from .shards import ShardSet
 from .train import NetworkSize, Report, Sources, StagePreset, train
@@ -33,9 +35,15 @@ PartReport = Callable[[str, int, int, dict[str, float]], None]
 LOG_EVERY = 20
 
 
+def refuse_strangers(folder: Path) -> None:
+    """Raise StrokesError where a run would be mixed up with files that are none of its own."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise StrokesError(f"{folder} is not empty and holds no training run: choose another --out")
+
+
 class TrainingRun:
     """A run in the folder ``work``: its settings in ``run.json``, its losses in ``log.jsonl``, the weights of each finished
-    stage in a file of its name. Raises StrokesError where the folder holds a run with other settings."""
+    stage in a file of its name. Raises StrokesError where the folder holds a run with other settings, or something else."""
 
     def __init__(
         self,
@@ -48,13 +56,25 @@ class TrainingRun:
     ):
         self.work, self.seed, self.report, self.workers = work, seed, report, workers
         self.accelerator, self.device = accelerator, accelerator.device
-        work.mkdir(parents=True, exist_ok=True)
+        if not accelerator.is_main_process:
+            return
         settings = json.loads(json.dumps({"seed": seed, **settings}))
         recorded = work / "run.json"
-        if recorded.exists() and read_json(recorded) != settings:
-            raise StrokesError(f"{work} holds a run with other settings ({recorded.name}): choose another --out")
-        if accelerator.is_main_process:
+        if not recorded.exists():
+            refuse_strangers(work)
+            work.mkdir(parents=True, exist_ok=True)
             write_whole(recorded, lambda path: path.write_text(json.dumps(settings, indent=1) + "\n"))
+        elif read_json(recorded) != settings:
+            raise StrokesError(f"{work} holds a run with other settings ({recorded.name}): choose another --out")
+        self._mend_log()
+
+    def _mend_log(self) -> None:
+        """Take off a last line that was cut off in the middle, so that the next one is a line of its own."""
+        log = self.work / "log.jsonl"
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        if not text.endswith("\n") and text:
+            whole = text[: text.rfind("\n") + 1]
+            write_whole(log, lambda path: path.write_text(whole, encoding="utf-8"))
 
     def make_codec(self, folder: Path, preset: AutoencoderPreset) -> None:
         """The tokenizer and the trained autoencoder, in ``folder``."""
@@ -64,12 +84,16 @@ class TrainingRun:
                 write_whole(folder / "tokenizer.json", write_tokenizer)
                 tensors = train_autoencoder(preset, self.seed, self.device, self.note("autoencoder", preset.steps))
                 write_whole(path, lambda to: save_file({k: v.bfloat16() for k, v in tensors.items()}, to))
-        self.tokenizer = load_tokenizer(folder)
+        self.codec, self.tokenizer = folder, load_tokenizer(folder)
         self.autoencoder = load_autoencoder(path, {}, self.device)
 
     def synthetic(self, name: str, preset: DataPreset) -> Sources:
+        return Sources(self.part(name, "one-shot", preset), self.part(name, "rounds", preset))
+
+    def part(self, name: str, part: Part, preset: DataPreset) -> ShardSet:
         with self.accelerator.main_process_first():
-            return Sources(*build_synthetic(self.work / name, preset, self.seed, self._shards, self.workers))
+            report = partial(self._shards, part)
+            return build_part(self.work / name, part, preset, self.seed, report, self.workers)
 
     def selfsampled(self, name: str, model: Path, preset: SelfSampling) -> ShardSet:
         """Rounds of the model in the folder ``model``, painting on its own."""
@@ -98,6 +122,19 @@ class TrainingRun:
             write_whole(done, lambda path: save_file(state, path))
         self.accelerator.wait_for_everyone()
         return trained
+
+    def fold(self, name: str, size: NetworkSize) -> Path:
+        """The weights of a finished stage as a model folder."""
+        folder = self.work / "models" / name
+        if not (folder / "ema.safetensors").exists() and self.accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            for part in ("ae.safetensors", "tokenizer.json"):
+                shutil.copyfile(self.codec / part, folder / part)
+            model = self.fresh(size)
+            model.load_state_dict(load_file(self.work / f"{name}.safetensors"))
+            write_folder(folder, model, size)
+        self.accelerator.wait_for_everyone()
+        return folder
 
     def _shards(self, part: str, done: int, of: int) -> None:
         self.report(f"data: {part}", done, of, {})

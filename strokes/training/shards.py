@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,9 @@ from ..files import write_whole
 from .shapes import Shape
 from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
-VERSION = 2
+log = logging.getLogger(__name__)
+
+VERSION = 3
 MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 
@@ -110,6 +113,8 @@ def build(
         if manifest["settings"] != settings:
             raise StrokesError(f"{folder} holds data made with other settings ({MANIFEST}): choose another folder")
         known = {row["name"]: row for row in manifest["shards"] if _whole(folder, row)}
+        if broken := [row["name"] for row in manifest["shards"] if row["name"] not in known]:
+            log.warning("%s: %s missing or corrupt, made again; the others are kept", folder, ", ".join(broken))
     names = [f"shard-{i:05d}" for i in range(shards)]
     due = [i for i, name in enumerate(names) if name not in known]
     report(shards - len(due), shards)
@@ -151,6 +156,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     if manifest.get("version") != VERSION:
         raise StrokesError(f"{folder / MANIFEST} is of version {manifest.get('version')}; this reads version {VERSION}")
+    if not {"settings", "shards"} <= manifest.keys():
+        raise StrokesError(f"{folder / MANIFEST} does not list its shards: delete {folder}, and build the data again")
     return manifest
 
 

@@ -94,7 +94,7 @@ class Sources:
     """Where samples come from; ``own`` are self-sampled rounds."""
 
     one_shot: ShardSet
-    rounds: ShardSet
+    rounds: ShardSet | None = None
     own: ShardSet | None = None
 
 
@@ -166,7 +166,7 @@ def train(
 
     ``resume`` is a folder that keeps the state of the run every ``save_every`` steps and from which it goes on.
     """
-    if preset.own and sources.own is None:
+    if preset.own and not sources.own:
         raise StrokesError("this stage trains on self-sampled rounds, and there are none")
     device = accelerator.device
     model.to(device).train()

@@ -35,9 +35,11 @@ def test_every_variant_trains_on_what_it_says(folder):
 
     for variant in VARIANTS:
         seen, steps = kinds(variant.name)
-        assert ("wrong picture" in seen) <= (variant.shares.get("wrong", 1) > 0), variant.name
-        assert ("wrong step" in seen) <= (variant.shares.get("conflict", 1) > 0), variant.name
-        if variant.shares.get("damaged_canvas") == 0:
+        mix = variant.mix
+        assert ("wrong picture" in seen) <= (mix.wrong > 0), variant.name
+        assert ("wrong step" in seen) <= (mix.conflict > 0), variant.name
+        assert ("plan" in seen) == (not mix.inspected) and mix.inspected == any("right" in kind for kind in seen)
+        if not mix.damaged_canvas:
             assert steps <= {"add", "paint", "end"}, variant.name
         assert (folder / "data" / variant.name / "own").exists() == bool(variant.own)
 

@@ -84,7 +84,16 @@ def report(oracle, prompts):
 def test_the_table_has_every_part_and_is_narrow(report):
     table = text(report)
     assert [line for line in table.splitlines() if len(line) > 110] == []
-    for part in (*ARMS.values(), *CATEGORIES, "held out", "3 or more", "precision", "McNemar", "step keeps", "line 17"):
+    for part in (
+        *ARMS.values(),
+        *CATEGORIES,
+        "held out",
+        "3 or more",
+        "precision",
+        "sign test",
+        "step keeps",
+        "line 17",
+    ):
         assert part in table, part
     assert text(Report((), (0,), (), ()))
     assert "Inspector" not in text(evaluate_one_arm(report, "one-shot"))
@@ -137,7 +146,7 @@ def goals(report):
 def test_goals_are_answered_one_by_one():
     accepted, caught = Step(True, False, True), Step(False, True, False, refined=True)
     good = goals(made({"one-shot": 0.5, "best-of-k": 0.7, "process": 1}, steps=[accepted, accepted, caught, caught]))
-    assert good.pop("measured on") is False and all(good.values()) and len(good) == 11
+    assert good.pop("measured on") is False and all(good.values()) and len(good) == 12
     missed, broken = Step(False, False, True), Step(True, False, False, refined=False)
     bad = goals(
         made({"one-shot": 0.5, "best-of-k": 0.5, "process": 0.5}, steps=[caught, *[broken] * 3, missed], ended=False)
@@ -197,6 +206,6 @@ def test_the_command_writes_prompts_report_and_examples(toy_folder, tmp_path, ca
     status, said = strokes("--prompts", file, "--arms", "all", "--seeds", "0, 1", "--rounds", 1, "--examples", sheet)
     assert status == 0 and "oracle (upper bound)" in said.out and sheet.exists()
     for wrong, says in ((("--seeds", "0;1"), "--seeds"), (("--arms", "best-of-k"), "needs the arm process"),
-                        (("--make-prompts", 3), "does not overwrite")):  # fmt: skip
+                        (("--make-prompts", 4), "does not overwrite")):  # fmt: skip
         status, said = strokes("--prompts", file, *wrong)
         assert status == 2 and says in said.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,23 @@ def test_another_run_leaves_the_folder_alone(toy_folder):
     with pytest.raises(StrokesError, match="other settings"):
         run(toy_folder, preset=with_steps(TOY, 9))
     assert files(toy_folder) == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "ema.safetensors").write_bytes(b"weights of someone")
+    before = files(tmp_path)
+    with pytest.raises(StrokesError, match="holds no training run"):
+        run(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_a_torn_line_of_the_log_is_taken_off(toy_folder, tmp_path):
+    shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)
+    log = tmp_path / "run" / "log.jsonl"
+    whole = log.read_text()
+    log.write_text(whole + whole[:7])
+    run(tmp_path)
+    assert log.read_text() == whole
 
 
 def test_the_log_has_every_part_and_becomes_a_picture(toy_folder):

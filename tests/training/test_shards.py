@@ -6,14 +6,23 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from strokes.errors import StrokesError
-from strokes.training.dataset import DataPreset, build_synthetic, readable, rounds
+from strokes.files import write_whole
+from strokes.training.dataset import DataPreset, build_part, readable, rounds
 from strokes.training.shapes import Shape
-from strokes.training.shards import MANIFEST, ShardSet, build, from_record, to_record
+from strokes.training.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.training.trajectories import OneShot, Round, Stored
 
 PRESET = DataPreset(one_shot=10, rounds=25, shard=10)
+
+
+def build_synthetic(folder, preset, seed, workers=0, report=lambda *_: None):
+    return [
+        build_part(folder, part, preset, seed, lambda done, of, part=part: report(part, done, of), workers)
+        for part in ("one-shot", "rounds")
+    ]
 
 
 def files(folder):
@@ -37,7 +46,7 @@ def test_a_build_is_the_same_twice_and_after_a_cut(tmp_path):
 
     build_synthetic(tmp_path / "whole", PRESET, 3)
     with pytest.raises(Cut):
-        build_synthetic(tmp_path / "cut", PRESET, 3, cut)
+        build_synthetic(tmp_path / "cut", PRESET, 3, report=cut)
     # A shard that was written, but not noted yet.
     (tmp_path / "cut" / "rounds" / "shard-00002.jsonl").write_text("half a li")
     build_synthetic(tmp_path / "cut", PRESET, 3)
@@ -73,7 +82,7 @@ def test_painted_pictures_survive_and_are_kept_once(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["missing", "corrupt"])
-def test_a_broken_shard_is_named_and_made_anew_with_the_others_kept(tmp_path, harm):
+def test_a_broken_shard_is_named_and_made_anew_with_the_others_kept(tmp_path, harm, caplog):
     build_synthetic(tmp_path, PRESET, 0)
     before = files(tmp_path)
     path = tmp_path / "rounds" / "shard-00001.jsonl"
@@ -82,6 +91,7 @@ def test_a_broken_shard_is_named_and_made_anew_with_the_others_kept(tmp_path, ha
     with pytest.raises(StrokesError, match="shard-00001 missing or corrupt"):
         ShardSet(tmp_path / "rounds")
     build_synthetic(tmp_path, PRESET, 0)
+    assert [record.getMessage() for record in caplog.records if "shard-00001 missing or corrupt" in record.getMessage()]
     assert files(tmp_path) == before
     assert (tmp_path / "rounds" / "shard-00000.jsonl").stat().st_mtime_ns == kept
 
@@ -100,6 +110,9 @@ def test_a_folder_without_a_manifest_or_of_another_version_is_refused(tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps({"version": 99}))
     with pytest.raises(StrokesError, match="version 99"):
         ShardSet(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps({"version": VERSION}))
+    with pytest.raises(StrokesError, match="does not list its shards"):
+        ShardSet(tmp_path)
 
 
 def test_a_full_disk_leaves_no_half_written_shard(tmp_path, monkeypatch):
@@ -108,10 +121,22 @@ def test_a_full_disk_leaves_no_half_written_shard(tmp_path, monkeypatch):
 
     build(tmp_path, {}, 1, lambda i: [OneShot("a red circle", [])])
     monkeypatch.setattr("pathlib.Path.write_text", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StrokesError, match=r"cannot write .*shard-00001.jsonl \(No space"):
         build(tmp_path, {}, 2, lambda i: [OneShot("a red circle", [])])
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, "shard-00000.jsonl"]
     assert len(ShardSet(tmp_path)) == 1
+
+
+def test_a_disk_that_fills_up_under_the_weights_names_the_file(tmp_path):
+    """safetensors has an error of its own for it. /dev/full would do, but safetensors as root replaces it by a file."""
+
+    def write(path):
+        path.write_bytes(b"half a file")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StrokesError, match=r"cannot write .*first.safetensors \(Error while .*No space left"):
+        write_whole(tmp_path / "first.safetensors", write)
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_pictures_that_can_be_read_are_kept():

@@ -14,7 +14,7 @@ from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.vision import patchify
 from strokes.errors import StrokesError
-from strokes.training.dataset import DataPreset, build_synthetic
+from strokes.training.dataset import DataPreset, build_part
 from strokes.training.embedded import PRESETS
 from strokes.training.packing import LOSSES, Batcher
 from strokes.training.scene_graph import PromptMix
@@ -28,7 +28,8 @@ CANVAS = TOY.size.canvas
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    return Sources(*build_synthetic(tmp_path_factory.mktemp("data"), DataPreset(60, 120, 60), 0))
+    folder, preset = tmp_path_factory.mktemp("data"), DataPreset(60, 120, 60)
+    return Sources(*(build_part(folder, part, preset, 0) for part in ("one-shot", "rounds")))
 
 
 def fresh(checkpoint, size=TOY.size):
