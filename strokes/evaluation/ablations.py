@@ -13,6 +13,7 @@ from typing import Any
 from accelerate import Accelerator
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
+from torch.utils.data import ConcatDataset
 
 from ..bagel.checkpoint import load, read_json
 from ..bagel.crowd import together
@@ -85,7 +86,7 @@ PRESETS = {
         _GPU.size,
         DataPreset(200_000, 200_000, 10_000, filtered=False),
         replace(_GPU.first, steps=2500, one_shot=(1.0, 1.0)),
-        replace(_GPU.second, steps=1000),
+        replace(_GPU.second[0], steps=1000),
         _GPU.own,
         prompts=2000,
         seeds=(0, 1, 2),
@@ -96,7 +97,7 @@ PRESETS = {
         _TOY.size,
         _TOY.data,
         replace(_TOY.first, steps=2, one_shot=(1.0, 1.0)),
-        _TOY.second,
+        _TOY.second[0],
         _TOY.own,
         4,
     ),
@@ -141,7 +142,8 @@ class AblationRun(TrainingRun):
         sources = replace(sources, rounds=rounds)
         if variant.own:
             before = self.fold(variant.after, preset.size)
-            sources = replace(sources, own=self.selfsampled(f"data/{variant.name}/own", before, preset.own))
+            own = self.selfsampled(f"data/{variant.name}/own", before, preset.own, self.seed)
+            sources = replace(sources, own=ConcatDataset([own]))
         model = self.fresh(preset.size)
         model.load_state_dict(load_file(self.work / f"{variant.after}.safetensors"))
         self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model)

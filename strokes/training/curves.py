@@ -15,6 +15,8 @@ from matplotlib.figure import Figure  # noqa: E402
 
 # What a log line says beside losses.
 _OTHER = ("part", "step", "norm", "rows", "seconds")
+# What falls below is learned (the start and stop tokens within minutes), and would squeeze all the others.
+FLOOR = 1e-3
 
 
 def plot_log(log: Path, out: Path, smooth: int = 5) -> None:
@@ -34,6 +36,8 @@ def plot_log(log: Path, out: Path, smooth: int = 5) -> None:
             (faint,) = axes.plot(steps, values, alpha=0.25, linewidth=1)
             means = [sum(values[max(0, k - smooth + 1) : k + 1]) / min(k + 1, smooth) for k in range(len(values))]
             axes.plot(steps, means, color=faint.get_color(), label=f"{name} {means[-1]:.3f}")
-        axes.legend(frameon=False)
+        if axes.get_ylim()[0] < FLOOR:
+            axes.set_ylim(bottom=FLOOR)
+        axes.legend(frameon=False, fontsize="small", ncols=2)
         axes.grid(alpha=0.2, which="both")
     write_whole(out, lambda path: figure.savefig(path, format="png", dpi=110))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch.utils.data import ConcatDataset
 
 from .autoencoder import AutoencoderPreset
 from .curves import plot_log
@@ -13,6 +14,7 @@ from .dataset import DataPreset
 from .folder import write_folder
 from .run import PartReport, TrainingRun, refuse_strangers
 from .selfsampled import SelfSampling
+from .shards import ShardSet
 from .train import NetworkSize, StagePreset
 
 SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=100, decay=0.7)
@@ -21,20 +23,21 @@ SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-
 @dataclass(frozen=True)
 class EmbeddedPreset:
     """One run of ``strokes train embedded``: synthetic data, a first stage on it, the model's own processes judged, and a
-    second stage on both. ``workers`` are processes that make data and batches."""
+    second stage on both; then, where ``second`` has more than one, again on what the model does by then. ``workers`` are
+    processes that make data and batches."""
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     size: NetworkSize = field(default_factory=NetworkSize)
     data: DataPreset = field(default_factory=DataPreset)
     first: StagePreset = field(default_factory=StagePreset)
     own: SelfSampling = field(default_factory=SelfSampling)
-    second: StagePreset = SECOND
+    second: tuple[StagePreset, ...] = (SECOND,)
     workers: int = 0
 
 
 PRESETS = {
     # Two CPU cores, overnight.
-    "cpu": EmbeddedPreset(),
+    "cpu": EmbeddedPreset(own=SelfSampling(3000), second=(replace(SECOND, steps=1800), replace(SECOND, steps=1400))),
     # Two CPU cores, six minutes: a working, if poor, model.
     "small": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),
@@ -42,7 +45,7 @@ PRESETS = {
         DataPreset(2000, 4000, 1000),
         StagePreset(steps=350, batch=24, ramp=200, warmup=20),
         SelfSampling(processes=40, shard=20),
-        StagePreset(steps=40, batch=24, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=5, decay=0.7),
+        (StagePreset(steps=40, batch=24, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=5, decay=0.7),),
     ),
     # One data-centre GPU, under half an hour; it goes on where it was when a lease cuts it off.
     "gpu": EmbeddedPreset(
@@ -51,7 +54,7 @@ PRESETS = {
         DataPreset(300_000, 600_000, 10_000, filtered=False),
         StagePreset(steps=6000, batch=512, one_shot=(0.5, 0.3), learning_rate=1.5e-3, warmup=300),
         SelfSampling(processes=6_000, shard=1_000, width=500),
-        replace(SECOND, batch=512),
+        (replace(SECOND, batch=512),),
         workers=14,
     ),
     # Seconds: shows that every part runs.
@@ -61,7 +64,7 @@ PRESETS = {
         DataPreset(8, 16, 8),
         StagePreset(steps=4, batch=4, one_shot=(0.5, 0.5), warmup=1),
         SelfSampling(processes=4, shard=2, width=2),
-        StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), own=0.5, warmup=1),
+        (StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), own=0.5, warmup=1),) * 2,
     ),
 }  # fmt: skip
 
@@ -83,8 +86,12 @@ class EmbeddedRun(TrainingRun):
         self.make_codec(self.folder, preset.autoencoder)
         sources = self.synthetic("data", preset.data)
         model = self.stage("first", preset.first, sources, preset.size, self.fresh(preset.size))
-        sources = replace(sources, own=self.selfsampled("data/own", self.fold("first", preset.size), preset.own))
-        model = self.stage("second", preset.second, sources, preset.size, model)
+        name, own = "first", list[ShardSet]()
+        for i, second in enumerate(preset.second):
+            painter = self.fold(name, preset.size)
+            own.append(self.selfsampled(f"data/own-{i + 1}", painter, preset.own, self.seed + i))
+            name = f"second-{i + 1}"
+            model = self.stage(name, second, replace(sources, own=ConcatDataset(own)), preset.size, model)
         if self.accelerator.is_main_process:
             write_folder(self.folder, model, preset.size)
             plot_log(self.work / "log.jsonl", self.work / "curves.png")

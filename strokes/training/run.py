@@ -95,12 +95,12 @@ class TrainingRun:
             report = partial(self._shards, part)
             return build_part(self.work / name, part, preset, self.seed, report, self.workers)
 
-    def selfsampled(self, name: str, model: Path, preset: SelfSampling) -> ShardSet:
+    def selfsampled(self, name: str, model: Path, preset: SelfSampling, seed: int) -> ShardSet:
         """Rounds of the model in the folder ``model``, painting on its own."""
         with self.accelerator.main_process_first():
             painter = BagelPainter(load(model, self.device))
             report = partial(self._shards, "self-sampled")
-            return build_selfsampled(self.work / name, painter, model / "ema.safetensors", preset, self.seed, report)
+            return build_selfsampled(self.work / name, painter, model / "ema.safetensors", preset, seed, report)
 
     def fresh(self, size: NetworkSize) -> Bagel:
         model = Bagel(size.config(self.tokenizer.get_vocab_size(), self.autoencoder.module.config.latent_channels))

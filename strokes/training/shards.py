@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from torch.utils.data import Dataset
 
 from ..bagel.checkpoint import read_json
 from ..errors import StrokesError
@@ -167,7 +168,7 @@ class _Shard:
     pictures: list[Stored]
 
 
-class ShardSet:
+class ShardSet(Dataset[Sample]):
     """The samples of a folder, by number. Raises :class:`StrokesError` that names every shard that is missing or not whole."""
 
     def __init__(self, folder: Path):

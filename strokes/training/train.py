@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
 from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
@@ -95,7 +95,7 @@ class Sources:
 
     one_shot: ShardSet
     rounds: ShardSet | None = None
-    own: ShardSet | None = None
+    own: ConcatDataset[Sample] | None = None
 
 
 def draw(sources: Sources, preset: StagePreset, step: int, rng: np.random.Generator) -> list[Sample]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.utils.data import ConcatDataset
 
 from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
@@ -100,7 +101,7 @@ def test_the_mix_is_what_the_preset_says(sources):
     for step, count in ((0, 16), (5, 10), (10, 4), (30, 4)):
         drawn = draw(sources, preset, step, np.random.default_rng(0))
         assert sum(isinstance(s, OneShot) for s in drawn) == count and len(drawn) == 20
-    own = replace(sources, own=sources.rounds)
+    own = replace(sources, own=ConcatDataset([sources.rounds]))
     assert len(draw(own, replace(preset, own=0.5), 30, np.random.default_rng(0))) == 20
 
 
