@@ -5,7 +5,7 @@ from __future__ import annotations
 PROMPT = "a red circle and a blue square"
 TEXT = {"seed": 0, "temperature": 0.0, "max_tokens": 0}
 PAINT = {
-    "seed": 0, "steps": 2, "text_guidance": 0.0, "image_guidance": 0.0, "shift": 0.0, "renorm": "auto",
+    "seed": 0, "steps": 4, "text_guidance": 0.0, "image_guidance": 0.0, "shift": 0.0, "renorm": "auto",
     "extrapolate": False,
 }  # fmt: skip
 
