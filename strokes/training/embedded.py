@@ -88,8 +88,8 @@ class EmbeddedRun(TrainingRun):
         model = self.stage("first", preset.first, sources, preset.size, self.fresh(preset.size))
         name, own = "first", list[ShardSet]()
         for i, second in enumerate(preset.second):
-            painter = self.fold(name, preset.size)
-            own.append(self.selfsampled(f"data/own-{i + 1}", painter, preset.own, self.seed + i))
+            folder = self.fold(name, preset.size)
+            own.append(self.selfsampled(f"data/own-{i + 1}", folder, preset.own, self.seed + i))
             name = f"second-{i + 1}"
             model = self.stage(name, second, replace(sources, own=ConcatDataset(own)), preset.size, model)
         if self.accelerator.is_main_process:

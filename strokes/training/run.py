@@ -36,8 +36,9 @@ LOG_EVERY = 20
 
 
 def refuse_strangers(folder: Path) -> None:
-    """Raise StrokesError where a run would be mixed up with files that are none of its own."""
-    if folder.is_dir() and any(folder.iterdir()):
+    """Raise StrokesError where a run would be mixed up with files that are none of its own; a run killed at its very first
+    file leaves no more than a temporary one."""
+    if folder.is_dir() and any(path.suffix != ".tmp" for path in folder.iterdir()):
         raise StrokesError(f"{folder} is not empty and holds no training run: choose another --out")
 
 

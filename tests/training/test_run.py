@@ -91,6 +91,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_a_run_killed_at_its_first_file_starts_again(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json.tmp").write_text("{")
+    with pytest.raises(Cut):
+        run(tmp_path, cut_at("autoencoder", 1))
+
+
 def test_a_torn_line_of_the_log_is_taken_off(toy_folder, tmp_path):
     shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)
     log = tmp_path / "run" / "log.jsonl"
