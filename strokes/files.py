@@ -21,11 +21,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else None
         raise StrokesError(
             f"cannot write {path} ({reason or error}): make room there, or choose another place"
         ) from error
-    except BaseException:  # also Ctrl-C in the middle of a write
+    finally:  # also after Ctrl-C in the middle of a write; once in place, there is none
         temporary.unlink(missing_ok=True)
-        raise

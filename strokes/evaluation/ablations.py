@@ -121,9 +121,8 @@ class AblationRun(TrainingRun):
         self.stage("base", preset.base, sources, preset.size, self.fresh(preset.size))
         for variant in VARIANTS:
             self._tune(variant, sources)
-        self.fold("base", preset.size)
-        for variant in VARIANTS:
-            self.fold(variant.name, preset.size)
+        for name in ("base", *(variant.name for variant in VARIANTS)):
+            self.fold(name, preset.size)
         if self.accelerator.is_main_process:
             results = {BASE: self._measure("base", "one-shot")}
             for variant in VARIANTS:
