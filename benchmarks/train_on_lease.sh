@@ -8,17 +8,21 @@ work=$1 out=$2 seconds=$3 preset=${4:-gpu} device=${5:-cuda} prompts=${6:-2000}
 until=$((SECONDS + seconds))
 python=${PYTHON:-python3}
 mkdir -p "$out"
-left() { echo $((until - SECONDS)); }
+# Runs a command in the time that is left; `timeout 0` would be no limit at all.
+within() {
+  local left=$((until - SECONDS)) status=0
+  if [ "$left" -ge 1 ]; then timeout -s INT "$left" "$@" || status=$?; else status=124; fi
+  if [ "$status" -ne 0 ]; then echo "not finished (status $status): call again" >&2; fi
+  return "$status"
+}
 
 status=0
-timeout -s INT "$(left)" "$python" -m strokes train embedded --preset "$preset" --device "$device" --out "$work" || status=$?
+within "$python" -m strokes train embedded --preset "$preset" --device "$device" --out "$work" || status=$?
 cp "$work"/run/{log.jsonl,curves.png} "$out" 2>/dev/null || true
-if [ "$status" -ne 0 ]; then
-  echo "not finished (status $status): call again"
-  exit "$status"
-fi
+[ "$status" -eq 0 ] || exit "$status"
 cp "$work"/{ae.safetensors,tokenizer.json,config.json,llm_config.json,vit_config.json} "$out"
 split -b 15M -d "$work/ema.safetensors" "$out/ema.safetensors."
-timeout -s INT "$(left)" "$python" -m strokes evaluate shapes --model "$work" --prompts "$work/prompts.txt" \
-  --make-prompts "$prompts" --arms one-shot,process --seeds 0,1,2 --examples "$out/wins.png" > "$out/scores.txt"
+within "$python" -m strokes evaluate shapes --model "$work" --prompts "$work/prompts.txt" \
+  --make-prompts "$prompts" --arms one-shot,process --seeds 0,1,2 --examples "$out/wins.png" > "$work/scores.txt"
+cp "$work/scores.txt" "$out"
 cat "$out/scores.txt"

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -253,11 +254,15 @@ def _accelerator(device: str) -> Any:
     try:
         import matplotlib  # noqa: F401
         import torch
-        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
         raise StrokesError(f'training needs {error.name}: pip install -e ".[train]" brings it') from None
-    # A process whose part of a batch has no picture to look at uses no vision model.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    handlers = [
+        # A process whose part of a batch has no picture to look at uses no vision model.
+        DistributedDataParallelKwargs(find_unused_parameters=True),
+        # The others wait while one makes the data.
+        InitProcessGroupKwargs(timeout=timedelta(days=1)),
+    ]
     if device == "cpu":
         return Accelerator(cpu=True, kwargs_handlers=handlers)
     if device != "cuda" or not torch.cuda.is_available():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -21,9 +22,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise StrokesError(
-            f"cannot write {path} ({reason or error}): make room there, or choose another place"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:  # also after Ctrl-C in the middle of a write; once in place, there is none
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def append(path: Path, text: str) -> None:
+    """Add ``text`` to a log. Raises :class:`StrokesError` as :func:`write_whole` does; what did not fit may be cut off."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError | SafetensorError) -> StrokesError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return StrokesError(f"cannot write {path} ({reason or error}): make room there, or choose another place")

@@ -167,12 +167,17 @@ def test_training_without_its_packages_says_what_brings_them(tmp_path, monkeypat
 
 
 def test_a_full_disk_ends_training_with_one_line_and_nothing_half_written(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device", "shard-00000.jsonl")
+    write = Path.write_text
 
-    monkeypatch.setattr("strokes.training.shards._write_shard", full)
+    def full(path, text, **more):
+        write(path, text[:7], **more)
+        if path.name.startswith("shard-"):
+            raise OSError(28, "No space left on device")
+        return write(path, text, **more)
+
+    monkeypatch.setattr(Path, "write_text", full)
     done = strokes("train", "embedded", "--preset", "toy", "--out", "model", cwd=tmp_path)
-    assert done.returncode == 2 and "No space left" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "shard-00000.jsonl (No space left" in done.stderr and "Traceback" not in done.stderr
     assert not list((tmp_path / "model").rglob("*.tmp")) and (tmp_path / "model" / "ae.safetensors").exists()
 
 

@@ -29,6 +29,7 @@ from .config import (
 from .model import Bagel
 
 WEIGHTS = ("ema.safetensors", "model.safetensors")
+AGAIN = "download it again, or delete it where a training run has made it: it will be made again"
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 # A model this small runs in float32 on a CPU; a larger one keeps the precision of its file.
 SMALL = 500_000_000
@@ -56,9 +57,9 @@ def read_json(path: Path, required: bool = True) -> dict[str, Any]:
     except FileNotFoundError:
         raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
     except ValueError as error:
-        raise StrokesError(f"{path} is not valid JSON ({error}); download it again") from None
+        raise StrokesError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(found, dict):
-        raise StrokesError(f"{path} holds no JSON object; download it again")
+        raise StrokesError(f"{path} holds no JSON object; {AGAIN}")
     return found
 
 
@@ -83,7 +84,7 @@ def open_safetensors(path: Path) -> Any:
     except FileNotFoundError:
         raise StrokesError(f"no file {path}") from None
     except (SafetensorError, OSError) as error:
-        raise StrokesError(f"{path} is truncated or no safetensors file ({error}); download it again") from None
+        raise StrokesError(f"{path} is truncated or no safetensors file ({error}); {AGAIN}") from None
 
 
 def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
@@ -133,7 +134,7 @@ def load_tokenizer(folder: Path) -> Any:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust library raises bare Exception
-            raise StrokesError(f"{path} cannot be read as a tokenizer ({error}); download it again") from None
+            raise StrokesError(f"{path} cannot be read as a tokenizer ({error}); {AGAIN}") from None
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         from transformers import AutoTokenizer
 

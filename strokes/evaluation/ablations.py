@@ -1,6 +1,7 @@
 """The paper's ablations in miniature: one base that paints in one go, tuned to the process on data that lacks one thing each.
 
-Every variant starts from the same weights, trains the same number of steps with the same seed, and paints the same prompts.
+Every variant of a table starts from the same weights, trains the same number of steps with the same seed, and paints the
+same prompts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 
 from accelerate import Accelerator
 from matplotlib.figure import Figure
-from safetensors.torch import load_file
 from torch.utils.data import ConcatDataset
 
 from ..bagel.checkpoint import load, read_json
@@ -42,6 +42,11 @@ class Variant:
     after: str = "base"
     own: float = 0.0
 
+    @property
+    def data(self) -> str:
+        """The first variant with the same mix, whose data this one shares."""
+        return next(variant.name for variant in VARIANTS if variant.mix == self.mix)
+
 
 BASE = "base, one-shot"
 VARIANTS = (
@@ -69,11 +74,11 @@ class AblationPreset:
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     size: NetworkSize = field(default_factory=NetworkSize)
-    data: DataPreset = field(default_factory=lambda: DataPreset(60_000, 40_000, filtered=False))
-    base: StagePreset = StagePreset(steps=2500, one_shot=(1.0, 1.0))
-    tune: StagePreset = replace(SECOND, steps=1200)
-    own: SelfSampling = field(default_factory=lambda: SelfSampling(2000))
-    prompts: int = 240
+    data: DataPreset = field(default_factory=lambda: DataPreset(40_000, 15_000, filtered=False))
+    base: StagePreset = StagePreset(steps=1500, one_shot=(1.0, 1.0))
+    tune: StagePreset = replace(SECOND, steps=500, batch=32, learning_rate=2e-3)
+    own: SelfSampling = field(default_factory=lambda: SelfSampling(800))
+    prompts: int = 400
     seeds: tuple[int, ...] = (0,)
     workers: int = 0
 
@@ -137,15 +142,16 @@ class AblationRun(TrainingRun):
 
     def _tune(self, variant: Variant, sources: Sources) -> None:
         preset = self.preset
-        rounds = self.part(f"data/{variant.name}", "rounds", replace(preset.data, mix=variant.mix))
+        rounds = self.part(f"data/{variant.data}", "rounds", replace(preset.data, mix=variant.mix))
         sources = replace(sources, rounds=rounds)
         if variant.own:
-            before = self.fold(variant.after, preset.size)
-            own = self.selfsampled(f"data/{variant.name}/own", before, preset.own, self.seed)
+            parent = self.fold(variant.after, preset.size)
+            own = self.selfsampled(f"data/{variant.name}/own", parent, preset.own, self.seed)
             sources = replace(sources, own=ConcatDataset([own]))
         model = self.fresh(preset.size)
-        model.load_state_dict(load_file(self.work / f"{variant.after}.safetensors"))
-        self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model)
+        self.weights(variant.after, model)
+        before = 1 if variant.after == "base" else 2
+        self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model, before)
 
     def _measure(self, name: str, arm: str) -> dict[str, Any]:
         path = self.work / f"{name}.json"

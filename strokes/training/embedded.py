@@ -91,7 +91,7 @@ class EmbeddedRun(TrainingRun):
             folder = self.fold(name, preset.size)
             own.append(self.selfsampled(f"data/own-{i + 1}", folder, preset.own, self.seed + i))
             name = f"second-{i + 1}"
-            model = self.stage(name, second, replace(sources, own=ConcatDataset(own)), preset.size, model)
+            model = self.stage(name, second, replace(sources, own=ConcatDataset(own)), preset.size, model, i + 1)
         if self.accelerator.is_main_process:
             write_folder(self.folder, model, preset.size)
             plot_log(self.work / "log.jsonl", self.work / "curves.png")

@@ -16,11 +16,12 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, read_json, special_tokens
+from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, read_json, shapes_of, special_tokens
+from ..bagel.config import check_shapes
 from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
 from ..errors import StrokesError
-from ..files import write_whole
+from ..files import append, write_whole
 from .autoencoder import AutoencoderPreset, train_autoencoder
 from .dataset import DataPreset, Part, build_part
 from .folder import write_folder
@@ -44,7 +45,8 @@ def refuse_strangers(folder: Path) -> None:
 
 class TrainingRun:
     """A run in the folder ``work``: its settings in ``run.json``, its losses in ``log.jsonl``, the weights of each finished
-    stage in a file of its name. Raises StrokesError where the folder holds a run with other settings, or something else."""
+    stage in a file of its name. How many processes share it is one of the settings, since they share each batch.
+    Raises StrokesError where the folder holds a run with other settings, or something else."""
 
     def __init__(
         self,
@@ -59,7 +61,7 @@ class TrainingRun:
         self.accelerator, self.device = accelerator, accelerator.device
         if not accelerator.is_main_process:
             return
-        settings = json.loads(json.dumps({"seed": seed, **settings}))
+        settings = json.loads(json.dumps({"seed": seed, "processes": accelerator.num_processes, **settings}))
         recorded = work / "run.json"
         if not recorded.exists():
             refuse_strangers(work)
@@ -108,21 +110,30 @@ class TrainingRun:
         model.initialise(torch.Generator().manual_seed(self.seed))
         return model
 
-    def stage(self, name: str, preset: StagePreset, sources: Sources, size: NetworkSize, model: Bagel) -> Bagel:
-        """Train ``model`` further, or find the finished weights of the stage."""
+    def stage(
+        self, name: str, preset: StagePreset, sources: Sources, size: NetworkSize, model: Bagel, before: int = 0
+    ) -> Bagel:
+        """Train ``model`` further, or find the finished weights of the stage. It has had ``before`` stages, and draws other
+        batches and other noise than they did."""
         done = self.work / f"{name}.safetensors"
         if done.exists():
-            model.load_state_dict(load_file(done))
+            self.weights(name, model)
             return model.to(self.device).eval()
         trained = train(
             model, preset, sources, self.tokenizer, special_tokens(self.tokenizer), self.autoencoder, size.canvas,
-            self.seed, self.accelerator, self.note(name, preset.steps), self.work / name, workers=self.workers,
+            self.seed + before, self.accelerator, self.note(name, preset.steps), self.work / name, workers=self.workers,
         )  # fmt: skip
         state = {k: v.detach().cpu().contiguous() for k, v in trained.state_dict().items()}
         if self.accelerator.is_main_process:
             write_whole(done, lambda path: save_file(state, path))
         self.accelerator.wait_for_everyone()
         return trained
+
+    def weights(self, name: str, model: Bagel) -> None:
+        """Load the weights of a finished stage; StrokesError where its file is damaged or of another network."""
+        path = self.work / f"{name}.safetensors"
+        check_shapes(shapes_of(path), {key: tuple(t.shape) for key, t in model.state_dict().items()}, str(path))
+        model.load_state_dict(load_file(path))
 
     def fold(self, name: str, size: NetworkSize) -> Path:
         """The weights of a finished stage as a model folder."""
@@ -132,7 +143,7 @@ class TrainingRun:
             for part in ("ae.safetensors", "tokenizer.json"):
                 shutil.copyfile(self.codec / part, folder / part)
             model = self.fresh(size)
-            model.load_state_dict(load_file(self.work / f"{name}.safetensors"))
+            self.weights(name, model)
             write_folder(folder, model, size)
         self.accelerator.wait_for_everyone()
         return folder
@@ -153,7 +164,6 @@ class TrainingRun:
                 names = dict.fromkeys(name for row in since for name in row)
                 means = {name: mean(row[name] for row in since if name in row) for name in names}
                 since.clear()
-                with (self.work / "log.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(json.dumps({"part": part, "step": step + 1, **means}) + "\n")
+                append(self.work / "log.jsonl", json.dumps({"part": part, "step": step + 1, **means}) + "\n")
 
         return note

@@ -44,15 +44,23 @@ def build_selfsampled(
     preset: SelfSampling,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    expert: Callable[[np.random.Generator], Expert] = ShapesExpert,
 ) -> ShardSet:
-    """Build the shards that are not there yet; they belong to the ``weights`` file behind the painter."""
+    """Build the shards that are not there yet; they belong to the ``weights`` file behind the painter. ``expert(rng)`` judges
+    one shard."""
     settings = {"weights": sha256(weights.read_bytes()).hexdigest(), "seed": seed, **asdict(preset)}
     shards = -(-preset.processes // preset.shard)
-    build(folder, settings, shards, partial(_shard, painter, preset, seed), report)
+    build(folder, settings, shards, partial(_shard, painter, preset, seed, expert), report)
     return ShardSet(folder)
 
 
-def _shard(painter: BagelPainter, preset: SelfSampling, seed: int, shard: int) -> Iterator[Round]:
+def _shard(
+    painter: BagelPainter,
+    preset: SelfSampling,
+    seed: int,
+    expert: Callable[[np.random.Generator], Expert],
+    shard: int,
+) -> Iterator[Round]:
     rng = np.random.default_rng((seed, 2, shard))
     count = min(preset.shard, preset.processes - shard * preset.shard)
     drawn = [sample_prompt(rng, preset.prompts)[:2] for _ in range(count)]
@@ -61,9 +69,9 @@ def _shard(painter: BagelPainter, preset: SelfSampling, seed: int, shard: int) -
         partial(roll_out, prompt=prompt, rounds=len(graph.objects) + 2, seed=int(rng.integers(2**62)), plans=plans)
         for prompt, graph in drawn
     ]
-    expert = ShapesExpert(rng)
+    knows = expert(rng)
     for trajectory in together(painter, jobs, preset.width):
-        yield from judged(trajectory, expert)
+        yield from judged(trajectory, knows)
 
 
 def roll_out(painter: Any, prompt: str, rounds: int, seed: int, plans: TextSettings) -> Trajectory:
@@ -75,24 +83,25 @@ def judged(trajectory: Trajectory, expert: Expert[Sight]) -> Iterator[Round]:
     plan wherever its own was another, also where it should have ended or did too early."""
     prompt, canvas, sight = trajectory.prompt, None, expert.see(None)
     for turn in trajectory.rounds:
-        yield from _judged_turn(prompt, canvas, sight, turn, expert)
+        painted = store(turn.sketch.picture) if turn.sketch else None
+        yield from _judged_turn(prompt, canvas, sight, turn, painted, expert)
         if turn.picture is None:
             return
-        canvas, sight = store(turn.picture), expert.see(turn.picture)
-    if canvas is not None:
-        yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
+        canvas = store(turn.refinement.picture) if turn.refinement and turn.refinement.picture else painted
+        sight = expert.see(turn.picture)
+    yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
 
 
 def _judged_turn(
-    prompt: str, canvas: Stored | None, sight: Sight, turn: Turn, expert: Expert[Sight]
+    prompt: str, canvas: Stored | None, sight: Sight, turn: Turn, painted: Stored | None, expert: Expert[Sight]
 ) -> Iterator[Round]:
     plan, sketch = turn.plan, turn.sketch
     seen = expert.judge(prompt, plan, sight, expert.see(sketch.picture)) if sketch else None
     if seen is None or seen.wanted is None:
         yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
-    if seen is not None and sketch is not None:
+    if seen is not None:
         yield Round(
-            prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, store(sketch.picture),
+            prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, painted,
             seen.explanation, seen.correction, seen.refined, seen.kind,
         )  # fmt: skip
 

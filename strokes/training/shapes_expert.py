@@ -12,13 +12,19 @@ from ..process.trajectory import Plan
 from .checker import seen_in
 from .expert import Seen, additions, compare, describe, judge, mend, next_step
 from .roles import Judgement, Proposal
-from .scene_graph import read_prompt
-from .splits import identity, reserved
+from .scene_graph import SceneGraph, read_prompt
+from .splits import HELD_OUT_PAIRS, identity, reserved
+
+
+def taught(graph: SceneGraph, text: str) -> bool:
+    """Whether training may paint ``graph`` and learn to write ``text``: both keep off what is held out for evaluation, also
+    where a model has painted a held-out pair that should be removed."""
+    return not reserved(graph) and not any(pair.name in text for pair in HELD_OUT_PAIRS)
 
 
 class ShapesExpert:
     """Fulfils :class:`.roles.Expert`. ``rng`` places what has to be placed anew.
-    Steps and refinements that paint a scene kept for evaluation are not taught."""
+    Steps and refinements with anything kept for evaluation are not :func:`taught`."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -28,11 +34,9 @@ class ShapesExpert:
 
     def propose(self, prompt: str, canvas: Sequence[Seen]) -> Proposal | None:
         step = next_step(read_prompt(prompt), canvas, self.rng)
-        return (
-            None
-            if step is None or reserved(step.graph)
-            else Proposal(step.instruction, describe(step.graph), step.scene)
-        )
+        if step is None or not taught(step.graph, step.instruction):
+            return None
+        return Proposal(step.instruction, describe(step.graph), step.scene)
 
     def judge(self, prompt: str, plan: Plan, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Judgement | None:
         """A plan is learned where it says what the expert would say, who mends first and then adds, in any order."""
@@ -43,11 +47,13 @@ class ShapesExpert:
             return None
         verdict = judge(graph, planned, canvas, sketch)
         refined = mend(compare(verdict.graph, sketch), self.rng) if verdict.correction else None
-        if verdict.correction and (refined is None or reserved(verdict.graph)):
+        if verdict.correction and (refined is None or not taught(verdict.graph, verdict.correction)):
             return None
         step = next_step(graph, canvas, self.rng)
         adds = step is not None and step.instruction.startswith("add ")
         steps = additions(graph, canvas, self.rng) if adds else [step] if step else []
         said = (plan.instruction, identity(planned))
-        right = [s.scene for s in steps if said == (s.instruction, identity(s.graph)) and not reserved(s.graph)]
+        right = [
+            s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
+        ]
         return Judgement(right[0] if right else None, refined, verdict.explanation, verdict.correction, verdict.kind)

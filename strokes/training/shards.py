@@ -35,14 +35,12 @@ MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 
 
-def to_record(sample: Sample, pictures: list[Stored]) -> dict[str, Any]:
-    """JSON values of a sample; painted pictures that are new are appended to ``pictures``, and named by their number."""
+def to_record(sample: Sample, pictures: dict[Stored, int]) -> dict[str, Any]:
+    """JSON values of a sample; painted pictures that are new are added to ``pictures``, and named by their number."""
 
     def drawing(value: Drawing | None) -> Any:
         if isinstance(value, Stored):
-            if value not in pictures[-8:]:
-                pictures.append(value)
-            return max(i for i, picture in enumerate(pictures) if picture is value)
+            return pictures.setdefault(value, len(pictures))
         return (
             None if value is None else [[s.colour, s.kind, round(s.x, 2), round(s.y, 2), round(s.r, 2)] for s in value]
         )
@@ -63,7 +61,7 @@ def from_record(record: dict[str, Any], pictures: Sequence[Stored]) -> Sample:
 
 def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
     """Write one shard and return its row of the manifest."""
-    pictures: list[Stored] = []
+    pictures: dict[Stored, int] = {}
     kinds, steps = Counter[str](), Counter[str]()
     records = []
     for sample in samples:
@@ -157,7 +155,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     if manifest.get("version") != VERSION:
         raise StrokesError(f"{folder / MANIFEST} is of version {manifest.get('version')}; this reads version {VERSION}")
-    if not {"settings", "shards"} <= manifest.keys():
+    rows = manifest.get("shards", [{}])
+    if "settings" not in manifest or not all(
+        {"name", "samples", "kinds", "steps", "files"} <= row.keys() for row in rows
+    ):
         raise StrokesError(f"{folder / MANIFEST} does not list its shards: delete {folder}, and build the data again")
     return manifest
 

@@ -31,7 +31,8 @@ def _part(text: str, parts: int) -> bool:
 
 
 def held_out(relation: Relation, objects: tuple[Object, ...]) -> bool:
-    """Whether training never sees one of the two objects on its side of the other: an eighth of all (object, side)."""
+    """Whether training never names one of the two objects on its side of the other: an eighth of all (object, side). A layout
+    may show it, where no word says so."""
     sides = ((objects[relation.subject], relation.name), (objects[relation.object], INVERSE[relation.name]))
     return any(_part(f"{thing.name} / {side}", 8) for thing, side in sides)
 

@@ -7,7 +7,7 @@ is a function of (seed, step), so a run that was cut off goes on from its last s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
-from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
+from ..bagel.checkpoint import open_safetensors, shapes_of
+from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig, check_shapes
 from ..bagel.model import Bagel
 from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
@@ -262,20 +263,14 @@ class RunState:
         write_whole(folder / "state.safetensors", lambda path: save_file(whole, path, {"step": str(step)}))
 
     def load(self, folder: Path) -> int:
-        """The step to go on from; 0 where nothing was saved. Raises StrokesError for the state of another network."""
-        from safetensors import safe_open
-
+        """The step to go on from; 0 where nothing was saved. Raises StrokesError for a damaged file or the state of another
+        network."""
         path = folder / "state.safetensors"
         if not path.exists():
             return 0
-        with safe_open(path, "pt") as file:
-            saved = {name: tuple(file.get_slice(f"model.{name}").get_shape()) for name in _names(file.keys(), "model.")}
-            wanted = {name: tuple(p.shape) for name, p in self.parameters.items()}
-            for name in saved.keys() | wanted.keys():
-                if saved.get(name) != wanted.get(name):
-                    raise StrokesError(
-                        f"{path} is the state of another network: {name} is {saved.get(name)}, wanted {wanted.get(name)}"
-                    )
+        wanted = {f"model.{name}": tuple(p.shape) for name, p in self.parameters.items()}
+        check_shapes(shapes_of(path), wanted, f"{path} (the state of another network)")
+        with open_safetensors(path) as file:
             for name, parameter in self.parameters.items():
                 parameter.data.copy_(file.get_tensor(f"model.{name}"))
                 self.average[name].copy_(file.get_tensor(f"average.{name}"))
@@ -284,7 +279,3 @@ class RunState:
                     moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}
                     self.optimizer.state[parameter] = {**state, **moments}
             return int(file.metadata()["step"])
-
-
-def _names(keys: Sequence[str], start: str) -> list[str]:
-    return [key.removeprefix(start) for key in keys if key.startswith(start)]

@@ -33,8 +33,9 @@ def test_every_variant_trains_on_what_it_says(folder):
         manifest = ShardSet(folder / "data" / name / "rounds").manifest
         return set(manifest["kinds"]), set(manifest["steps"])
 
+    assert len({variant.data for variant in VARIANTS}) == 6
     for variant in VARIANTS:
-        seen, steps = kinds(variant.name)
+        seen, steps = kinds(variant.data)
         mix = variant.mix
         assert ("wrong picture" in seen) <= (mix.wrong > 0), variant.name
         assert ("wrong step" in seen) <= (mix.conflict > 0), variant.name

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,38 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(StrokesError, match="holds no training run"):
         run(tmp_path)
     assert files(tmp_path) == before
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_files(toy_folder, tmp_path):
+    """No exception, no clean-up: the process is gone as soon as a file of each part shows up, whole or not."""
+    out = tmp_path / "model"
+    command = [sys.executable, "-m", "strokes", "train", "embedded", "--preset", "toy", "--out", str(out)]
+    for name in (
+        "ae.safetensors",
+        "run/data/rounds/shard-00000.jsonl",
+        "run/first/state",
+        "run/data/own-1",
+        "run/second-1",
+    ):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list(out.glob(f"{name}*")):
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, name
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    whole, again = files(toy_folder), files(out)
+    assert whole.keys() == again.keys()
+    assert [name for name in whole if whole[name] != again[name]] == []
+
+
+def test_a_finished_stage_of_another_network_is_named(toy_folder, tmp_path):
+    shutil.copytree(toy_folder, tmp_path, dirs_exist_ok=True)
+    shutil.copyfile(tmp_path / "ae.safetensors", tmp_path / "run" / "first.safetensors")
+    with pytest.raises(StrokesError, match=r"first.safetensors lacks"):
+        run(tmp_path)
+    (tmp_path / "run" / "first.safetensors").write_bytes(b"torn")
+    with pytest.raises(StrokesError, match=r"first.safetensors is truncated .* delete it"):
+        run(tmp_path)
 
 
 def test_a_run_killed_at_its_first_file_starts_again(tmp_path):

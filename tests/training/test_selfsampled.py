@@ -5,16 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from PIL import Image
+from torch.utils.data import ConcatDataset
 
+from strokes.bagel.model import Bagel
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.training.embedded import PRESETS
+from strokes.training.roles import Proposal
 from strokes.training.scene_graph import read_prompt
-from strokes.training.selfsampled import judged
+from strokes.training.selfsampled import SelfSampling, build_selfsampled, judged
 from strokes.training.shapes import COLOURS, KINDS, Shape, render
 from strokes.training.shapes_expert import ShapesExpert
+from strokes.training.shards import ShardSet, build
 from strokes.training.splits import reserved
+from strokes.training.train import Sources, StagePreset, train
 from strokes.training.trajectories import Stored
+
+TOY = PRESETS["toy"]
 
 RED, BLUE, GREEN = (
     Shape("red", "circle", 16, 20, 9),
@@ -119,6 +128,58 @@ def test_a_step_that_takes_away_what_was_never_asked_for_is_right():
         FIRST, (*SECOND[:2], [RED, BLUE, GREEN]), ("remove the green cross", PROMPT, [RED, BLUE])
     )
     assert (removal.kind, removal.learn_plan) == ("right", True)
+
+
+def test_a_process_that_ends_before_it_begins_is_told_to_begin():
+    (begin,) = rounds()
+    assert (begin.kind, begin.canvas, begin.instruction) == ("plan", None, "add a red circle")
+
+
+def test_what_is_held_out_is_not_written_either():
+    """A model may paint a held-out pair; that it has to go is not learned in so many words."""
+    cyan = Shape("cyan", "circle", 50, 50, 9)
+    first, judged_round, *rest = rounds(FIRST, (*SECOND[:2], [RED, BLUE, cyan]))
+    learned = [r for r in (first, judged_round, *rest) if r.learn_plan]
+    assert not any("cyan circle" in r.instruction + r.correction for r in learned)
+    assert not rest and judged_round.kind != "wrong picture"
+
+
+def test_judged_rounds_are_written_once_and_trained_on(toy_checkpoint, tmp_path):
+    wrong = [RED, Shape("green", "square", BLUE.x, BLUE.y, 9)]
+    turns = (FIRST, (*SECOND[:2], wrong, [RED, BLUE]))
+    made = rounds(*turns)
+    assert [r.kind for r in made] == ["right but incomplete", "wrong picture", "end"]
+    build(tmp_path, {}, 1, lambda i: made)
+    own = ShardSet(tmp_path)
+    assert len(own._shards[0].pictures) == 3  # two sketches and a repainting
+    losses: list[dict[str, float]] = []
+    preset = StagePreset(steps=1, batch=12, one_shot=(0.0, 0.0), own=1.0, warmup=1)
+    config = TOY.size.config(toy_checkpoint.tokenizer.get_vocab_size(), 16)
+    model = Bagel(config)
+    model.initialise(torch.Generator().manual_seed(0))
+    c, sources = toy_checkpoint, Sources(own, None, ConcatDataset([own]))
+    train(model, preset, sources, c.tokenizer, c.special, c.autoencoder, TOY.size.canvas, 0, Accelerator(cpu=True),
+          lambda step, row: losses.append(row))  # fmt: skip
+    assert {"plan", "critique", "end", "sketch", "refine"} <= losses[0].keys() and "one-shot" not in losses[0]
+
+
+def test_another_expert_may_judge(toy_painter, toy_folder, tmp_path):
+    class Silent:
+        def __init__(self, rng):
+            pass
+
+        def see(self, picture):
+            return None
+
+        def propose(self, prompt, canvas):
+            return Proposal("", "", [])
+
+        def judge(self, prompt, plan, canvas, sketch):
+            return None
+
+    preset = SelfSampling(processes=1, shard=1, width=1)
+    own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, expert=Silent)
+    assert len(own) and {own[i].kind for i in range(len(own))} == {"end"}
 
 
 def test_another_order_than_the_experts_is_learned_too():

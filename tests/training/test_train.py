@@ -78,6 +78,10 @@ def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_pa
     larger = fresh(toy_checkpoint, replace(TOY.size, hidden=64))
     with pytest.raises(StrokesError, match="state of another network"):
         run(toy_checkpoint, sources, resume=tmp_path, model=larger)
+    state = tmp_path / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(StrokesError, match=r"state.safetensors is truncated .* delete it"):
+        run(toy_checkpoint, sources, resume=tmp_path)
 
 
 def test_losses_of_every_kind_fall(toy_checkpoint, sources):
