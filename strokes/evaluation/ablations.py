@@ -69,14 +69,15 @@ TABLES = {
 
 @dataclass(frozen=True)
 class AblationPreset:
-    """``base`` trains on one-shot pictures alone; ``tune`` makes each variant of it. ``prompts`` of every split are painted
-    with each of ``seeds``."""
+    """``base`` trains on one-shot pictures alone; ``tune`` makes each variant of it, and ``again`` those that go on from
+    another. ``prompts`` of every split are painted with each of ``seeds``."""
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     size: NetworkSize = field(default_factory=NetworkSize)
-    data: DataPreset = field(default_factory=lambda: DataPreset(40_000, 15_000, filtered=False))
+    data: DataPreset = field(default_factory=lambda: DataPreset(40_000, 30_000, filtered=False))
     base: StagePreset = StagePreset(steps=1500, one_shot=(1.0, 1.0))
-    tune: StagePreset = replace(SECOND, steps=500, batch=32, learning_rate=2e-3)
+    tune: StagePreset = replace(SECOND, steps=1200, batch=32, learning_rate=2e-3, decay=0.5)
+    again: StagePreset = replace(SECOND, steps=500, batch=32)
     own: SelfSampling = field(default_factory=lambda: SelfSampling(800))
     prompts: int = 400
     seeds: tuple[int, ...] = (0,)
@@ -92,6 +93,7 @@ PRESETS = {
         DataPreset(200_000, 200_000, 10_000, filtered=False),
         replace(_GPU.first, steps=2500, one_shot=(1.0, 1.0)),
         replace(_GPU.second[0], steps=1000),
+        replace(_GPU.second[0], steps=1000),
         _GPU.own,
         prompts=2000,
         seeds=(0, 1, 2),
@@ -102,6 +104,7 @@ PRESETS = {
         _TOY.size,
         _TOY.data,
         replace(_TOY.first, steps=2, one_shot=(1.0, 1.0)),
+        _TOY.second[0],
         _TOY.second[0],
         _TOY.own,
         4,
@@ -150,8 +153,8 @@ class AblationRun(TrainingRun):
             sources = replace(sources, own=ConcatDataset([own]))
         model = self.fresh(preset.size)
         self.weights(variant.after, model)
-        before = 1 if variant.after == "base" else 2
-        self.stage(variant.name, replace(preset.tune, own=variant.own), sources, preset.size, model, before)
+        stage, before = (preset.tune, 1) if variant.after == "base" else (preset.again, 2)
+        self.stage(variant.name, replace(stage, own=variant.own), sources, preset.size, model, before)
 
     def _measure(self, name: str, arm: str) -> dict[str, Any]:
         path = self.work / f"{name}.json"
