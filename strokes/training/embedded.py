@@ -38,7 +38,7 @@ class EmbeddedPreset:
 PRESETS = {
     # Two CPU cores, overnight.
     "cpu": EmbeddedPreset(own=SelfSampling(3000), second=(replace(SECOND, steps=1800), replace(SECOND, steps=1400))),
-    # Two CPU cores, six minutes: a working, if poor, model.
+    # Two CPU cores, eight minutes: a working, if poor, model.
     "small": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),
         NetworkSize(96, 256, layers=4, heads=3, kv_heads=1, vision_hidden=64, vision_layers=1, vision_heads=2),
