@@ -132,7 +132,9 @@ class TrainingRun:
     def weights(self, name: str, model: Bagel) -> None:
         """Load the weights of a finished stage; StrokesError where its file is damaged or of another network."""
         path = self.work / f"{name}.safetensors"
-        check_shapes(shapes_of(path), {key: tuple(t.shape) for key, t in model.state_dict().items()}, str(path))
+        found, wanted = shapes_of(path), {key: tuple(t.shape) for key, t in model.state_dict().items()}
+        check_shapes(found, wanted, str(path))
+        check_shapes(wanted, found, f"{path} is of another network: this one")
         model.load_state_dict(load_file(path))
 
     def fold(self, name: str, size: NetworkSize) -> Path:

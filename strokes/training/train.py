@@ -268,8 +268,10 @@ class RunState:
         path = folder / "state.safetensors"
         if not path.exists():
             return 0
+        saved = {key: shape for key, shape in shapes_of(path).items() if key.startswith("model.")}
         wanted = {f"model.{name}": tuple(p.shape) for name, p in self.parameters.items()}
-        check_shapes(shapes_of(path), wanted, f"{path} (the state of another network)")
+        check_shapes(saved, wanted, f"{path} (the state of another network)")
+        check_shapes(wanted, saved, f"{path} is the state of another network: this one")
         with open_safetensors(path) as file:
             for name, parameter in self.parameters.items():
                 parameter.data.copy_(file.get_tensor(f"model.{name}"))

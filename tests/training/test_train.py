@@ -75,9 +75,9 @@ def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, so
 
 def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_path):
     run(toy_checkpoint, sources, resume=tmp_path, save_every=2)
-    larger = fresh(toy_checkpoint, replace(TOY.size, hidden=64))
-    with pytest.raises(StrokesError, match="state of another network"):
-        run(toy_checkpoint, sources, resume=tmp_path, model=larger)
+    for size in (replace(TOY.size, hidden=64), replace(TOY.size, layers=1)):
+        with pytest.raises(StrokesError, match="state of another network"):
+            run(toy_checkpoint, sources, resume=tmp_path, model=fresh(toy_checkpoint, size))
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(StrokesError, match=r"state.safetensors is truncated .* delete it"):
