@@ -245,7 +245,7 @@ def parity(
 
 
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the run; run again, it goes on there.")]
-PresetOption = Annotated[str, typer.Option(help="cpu (overnight), small (eight minutes), gpu or toy (seconds).")]
+PresetOption = Annotated[str, typer.Option(help="cpu (overnight), small (five minutes), gpu or toy (seconds).")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda for the GPUs that accelerate finds.")]
 
 

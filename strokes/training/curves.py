@@ -31,7 +31,7 @@ def plot_log(log: Path, out: Path, smooth: int = 5) -> None:
     figure = Figure(figsize=(5.2 * len(parts), 3.4), layout="constrained")
     for i, (part, losses) in enumerate(parts.items(), 1):
         axes = figure.add_subplot(1, len(parts), i, title=part, xlabel="step", yscale="log")
-        for name, points in losses.items():
+        for name, points in sorted(losses.items()):  # the same colour in every part
             steps, values = list(points), list(points.values())
             (faint,) = axes.plot(steps, values, alpha=0.25, linewidth=1)
             means = [sum(values[max(0, k - smooth + 1) : k + 1]) / min(k + 1, smooth) for k in range(len(values))]

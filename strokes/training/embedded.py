@@ -38,12 +38,12 @@ class EmbeddedPreset:
 PRESETS = {
     # Two CPU cores, overnight.
     "cpu": EmbeddedPreset(own=SelfSampling(3000), second=(replace(SECOND, steps=1800), replace(SECOND, steps=1400))),
-    # Two CPU cores, eight minutes: a working, if poor, model.
+    # Two CPU cores, five minutes: a working, if poor, model.
     "small": EmbeddedPreset(
-        AutoencoderPreset(widths=(32, 32, 32, 32), steps=300),
+        AutoencoderPreset(widths=(32, 32, 32, 32), steps=200, batch=8),
         NetworkSize(96, 256, layers=4, heads=3, kv_heads=1, vision_hidden=64, vision_layers=1, vision_heads=2),
-        DataPreset(2000, 4000, 1000),
-        StagePreset(steps=350, batch=24, ramp=200, warmup=20),
+        DataPreset(1500, 2000, 500),
+        StagePreset(steps=220, batch=24, ramp=130, warmup=20),
         SelfSampling(processes=40, shard=20),
         (StagePreset(steps=40, batch=24, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=5, decay=0.7),),
     ),
