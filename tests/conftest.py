@@ -6,12 +6,17 @@ import shutil
 
 import pytest
 from accelerate import Accelerator
+from hypothesis import settings
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
 from strokes.training.embedded import PRESETS, EmbeddedRun
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("strokes", deadline=None)
+settings.load_profile("strokes")
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,13 @@ def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:
             raise StrokesError(f"{what}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
 
 
+def check_same_shapes(found: Shapes, expected: Shapes, what: str) -> None:
+    """:func:`check_shapes`, and nothing may be there that is not expected."""
+    check_shapes(found, expected, what)
+    if strange := sorted(set(found) - set(expected)):
+        raise StrokesError(f"{what} is of another network: it also holds '{strange[0]}'")
+
+
 def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:
     if key not in shapes:
         raise StrokesError(f"the weights hold no tensor '{key}': is this a BAGEL checkpoint?")

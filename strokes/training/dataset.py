@@ -13,7 +13,7 @@ import numpy as np
 from ..bagel.images import to_image
 from .checker import seen_in
 from .expert import Seen
-from .scene_graph import PromptMix
+from .scene_graph import TRAINED, PromptMix
 from .shapes import Scene, render
 from .shards import ShardSet, build
 from .trajectories import OneShot, RoundMix, Sample, sample_one_shot, sample_round
@@ -29,7 +29,7 @@ class DataPreset:
     one_shot: int = 40_000
     rounds: int = 60_000
     shard: int = 5_000
-    prompts: PromptMix = field(default_factory=PromptMix)
+    prompts: PromptMix = TRAINED
     mix: RoundMix = field(default_factory=RoundMix)
     filtered: bool = True
 

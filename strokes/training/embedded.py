@@ -62,7 +62,7 @@ PRESETS = {
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=2, batch=2),
         NetworkSize(32, 48, 2, 2, 1, 32, 1, 2),
         DataPreset(8, 16, 8),
-        StagePreset(steps=4, batch=4, one_shot=(0.5, 0.5), warmup=1),
+        StagePreset(steps=4, batch=6, one_shot=(0.5, 0.5), warmup=1),
         SelfSampling(processes=4, shard=2, width=2),
         (StagePreset(steps=2, batch=4, one_shot=(0.25, 0.25), own=0.5, warmup=1),) * 2,
     ),

@@ -13,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .scene_graph import Object, Relation, SceneGraph, article, holds, sample_layout, write_prompt
+from .scene_graph import RELATIONS, Object, Relation, SceneGraph, article, holds, sample_layout, write_prompt
 from .shapes import GAP, Scene, Shape, apart, inside_canvas
 
 CORRECT_AND_COMPLETE = "the step is correct. nothing is missing."
@@ -48,13 +48,29 @@ class Fault:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A scene held against a graph. ``kept`` are the shapes that stay where they are, as they will be once mended, by
-    object; ``present`` also counts objects that have to be placed anew."""
+    """A scene held against a graph. ``matched`` says which shape stands for which object, and ``extra`` are those that stand
+    for none; ``kept`` are the shapes that stay where they are, as they will be once mended, by object."""
 
     graph: SceneGraph
+    matched: dict[int, Seen]
+    extra: tuple[Seen, ...]
     kept: dict[int, Shape]
-    present: tuple[int, ...]
     faults: tuple[Fault, ...]
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """The objects that are there, also those that have to be placed anew."""
+        return tuple(self.matched)
+
+    @property
+    def again(self) -> dict[int, Shape]:
+        """What is not clear, painted again where it lies."""
+        things = self.graph.objects
+        return {
+            i: replace(s.shape, colour=things[i].colour, kind=things[i].kind)
+            for i, s in self.matched.items()
+            if not s.clear
+        }
 
 
 @dataclass(frozen=True)
@@ -68,11 +84,21 @@ class Step:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A critique: its words, the correction ("" where the step is accepted), and what the canvas should hold."""
+    """A critique: why the step is right or wrong, the correction ("" where it is accepted), what the canvas should hold, and
+    what it is ``seen`` to hold, some of it perhaps ``unclear``."""
 
     explanation: str
     correction: str
     graph: SceneGraph
+    seen: SceneGraph
+    unclear: tuple[Object, ...]
+
+    @property
+    def sight(self) -> str:
+        """What is seen, in the words of a description, so that it can be held against the plan's word by word."""
+        parts = [describe(self.seen)] if self.seen.objects else []
+        parts += [f"{article(thing.name)} not clear" for thing in self.unclear]
+        return f"the picture: {' and '.join(parts) or 'nothing'}."
 
     @property
     def kind(self) -> str:
@@ -91,11 +117,11 @@ def describe(graph: SceneGraph) -> str:
     return write_prompt(SceneGraph(graph.objects) if alike else graph)
 
 
-def add_instruction(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
+def add_instruction(graph: SceneGraph, i: int, present: Collection[int]) -> str:
     return f"add {article(graph.objects[i].name)}{_where(graph, i, present)}"
 
 
-def _where(graph: SceneGraph, i: int, present: Sequence[int]) -> str:
+def _where(graph: SceneGraph, i: int, present: Collection[int]) -> str:
     """`` left of the blue square and above the …``: what object ``i`` is asked to be to those present."""
     parts = []
     for r in graph.relations:
@@ -135,7 +161,8 @@ def compare(graph: SceneGraph, seen: Sequence[Seen], growing: bool = False) -> C
 
     kept: dict[int, Shape] = {}
     faults: list[Fault] = []
-    for i, s in sorted(matched.items()):
+    matched = dict(sorted(matched.items()))
+    for i, s in matched.items():
         wanted = graph.objects[i]
         if not s.clear:
             faults.append(Fault(UNCLEAR, f"paint the {wanted.name} again"))
@@ -145,12 +172,11 @@ def compare(graph: SceneGraph, seen: Sequence[Seen], growing: bool = False) -> C
             what = KIND if s.shape.kind != wanted.kind else COLOUR
             faults.append(Fault(what, f"change the {s.shape.name} to {article(wanted.name)}"))
     faults += [Fault(EXTRA, f"remove the {s.shape.name}") for s in left]
-    present = tuple(sorted(matched))
     missing = (i for i in range(len(graph.objects)) if i not in matched)
-    faults += [Fault(MISSING, add_instruction(graph, i, present)) for i in missing]
+    faults += [Fault(MISSING, add_instruction(graph, i, matched)) for i in missing]
     while violated := _broken(graph, kept):
-        faults.append(_put_right(graph, kept, violated, present))
-    return Comparison(graph, kept, present, tuple(faults))
+        faults.append(_put_right(graph, kept, violated, matched))
+    return Comparison(graph, matched, tuple(left), kept, tuple(faults))
 
 
 def _broken(graph: SceneGraph, at: dict[int, Shape]) -> list[Relation]:
@@ -163,7 +189,7 @@ def _broken(graph: SceneGraph, at: dict[int, Shape]) -> list[Relation]:
     ]  # fmt: skip
 
 
-def _put_right(graph: SceneGraph, kept: dict[int, Shape], broken: list[Relation], present: Sequence[int]) -> Fault:
+def _put_right(graph: SceneGraph, kept: dict[int, Shape], broken: list[Relation], present: Collection[int]) -> Fault:
     """Exchange two shapes where that puts everything right, else take one off, to be placed anew."""
     for r in broken:
         a, b = kept[r.subject], kept[r.object]
@@ -190,13 +216,17 @@ def _valid(scene: dict[int, Shape], seen: Collection[int]) -> bool:
 
 
 def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | None] = ()) -> Scene | None:
-    """The scene put right with the least change: what is kept stays, the rest goes where ``wish`` says, or anywhere it may.
+    """The scene put right with the least change: what is kept stays, what is not clear is painted again where it lies, the
+    rest goes where ``wish`` says, or anywhere it may.
 
     In the graph's order; None where there is no room.
     """
     n, kept = len(found.graph.objects), found.kept
     if not _valid(kept, kept):
         return None
+    firm = kept | found.again
+    if _valid(firm, kept) and not _broken(found.graph, firm):
+        kept = firm
     wished = {i: shape for i, shape in enumerate(wish) if shape is not None and i < n} | kept
     if len(wished) == n and _valid(wished, kept) and not _broken(found.graph, wished):
         return [wished[i] for i in range(n)]
@@ -264,12 +294,33 @@ def judge(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen], sketc
     What the prompt asks and neither the plan nor the ``canvas`` before it holds is not drawn yet, and no error.
     """
     conflict, corrected = contradiction(prompt, planned, canvas)
-    faults = compare(corrected, sketch).faults
-    if faults:
+    found = compare(corrected, sketch)
+    sight = _sight(found)
+    if faults := found.faults:
         what = f"{STEP_WRONG} {conflict}" if conflict else f"{PICTURE_WRONG} {faults[0].what}"
-        return Verdict(what, faults[0].correction, corrected)
+        return Verdict(what, faults[0].correction, corrected, *sight)
     complete = len(corrected.objects) == len(prompt.objects)
-    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", corrected)
+    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", corrected, *sight)
+
+
+def _sight(found: Comparison) -> tuple[SceneGraph, tuple[Object, ...]]:
+    """What is seen, in the order of what is wanted: clear shapes, with the sides on which those lie that were asked to lie
+    on one, and the others."""
+    clear = {i: s.shape for i, s in found.matched.items() if s.clear}
+    every = [*clear.values(), *(s.shape for s in found.extra if s.clear)]
+    place = {i: n for n, i in enumerate(clear)}
+    relations = []
+    for r in found.graph.relations:
+        if r.subject in clear and r.object in clear:
+            a, b = clear[r.subject], clear[r.object]
+            side = next((name for name in (r.name, *RELATIONS) if holds(name, (a.x, a.y), (b.x, b.y))), None)
+            relations += [Relation(place[r.subject], side, place[r.object])] if side else []
+    unclear = tuple(_object(s.shape) for s in (*found.matched.values(), *found.extra) if not s.clear)
+    return SceneGraph(tuple(map(_object, every)), tuple(relations)), unclear
+
+
+def _object(shape: Shape) -> Object:
+    return Object(shape.colour, shape.kind)
 
 
 def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:

@@ -16,10 +16,10 @@ from ..bagel.training import Item, LatentItem, Packed, PixelItem, TextItem, pack
 from ..process.dialect import MINIATURE
 from ..process.grammar import write_critique, write_plan
 from .shapes import Scene, render, table
-from .trajectories import Drawing, OneShot, Sample, Stored
+from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
 # What a loss is of; every label and every target is one of them.
-LOSSES = ("plan", "critique", "end", "markers", "one-shot", "sketch", "refine")
+LOSSES = ("plan", "critique", "caption", "end", "markers", "one-shot", "sketch", "refine")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,11 @@ class Batcher:
         stored = [d for d in drawings if isinstance(d, Stored)]
         drawn, kept = iter(range(len(scenes))), iter(range(len(scenes), len(drawings)))
         numbers = iter([next(kept if isinstance(d, Stored) else drawn) for d in drawings])
-        items = [self._items(sample, numbers, rng) for sample in samples]
+        items = list[list[Item]]()
+        for sample in samples:
+            items.append(self._items(sample, numbers, rng))
+            if isinstance(sample, Round) and sample.sight:
+                items.append(self._caption(sample.sight, items[-1], rng))
         latents = [item for sample in items for item in sample if isinstance(item, _Latents)]
         return Batch(
             pack(self.config, items, self.special),
@@ -119,6 +123,12 @@ class Batcher:
         noise = float(rng.uniform(0, 0.15))
         return [_Latents(self._latent, None, picture, noise), _Pixels(self._pixel, self.special.bos, picture)]
 
+    def _caption(self, sight: str, known: list[Item], rng: np.random.Generator) -> list[Item]:
+        """What a critique says of its picture, the last that a round reads, behind that picture alone: in a critique most of
+        it could be copied from the plan, and seeing would not be learned."""
+        seen = [item.picture for item in known if isinstance(item, _Pixels)][-1]
+        return [*self._read(seen, rng), self._text(sight, "caption")]
+
     def _items(self, sample: Sample, pictures: Iterator[int], rng: np.random.Generator) -> list[Item]:
         paint = self.special.start_of_image
         if isinstance(sample, OneShot):
@@ -141,7 +151,7 @@ class Batcher:
             return items
         seen = sketch if sample.seen == sample.sketch else next(pictures)
         assert seen is not None
-        critique = write_critique(sample.explanation, sample.correction)
+        critique = write_critique(f"{sample.sight} {sample.explanation}", sample.correction)
         items += self._read(seen, rng)
         if sample.refined is None:
             return [*items, self._text(critique, "critique")]

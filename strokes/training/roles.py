@@ -24,10 +24,12 @@ class Proposal:
 @dataclass(frozen=True)
 class Judgement:
     """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
-    learned), ``refined`` what it should become (None where it is right). The last three are a critique's."""
+    learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``sight`` says what the
+    sketch shows, whether or not that is right."""
 
     wanted: Drawing | None
     refined: Drawing | None
+    sight: str
     explanation: str
     correction: str
     kind: str

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, read_json, shapes_of, special_tokens
-from ..bagel.config import check_shapes
+from ..bagel.config import check_same_shapes
 from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
 from ..errors import StrokesError
@@ -133,8 +133,7 @@ class TrainingRun:
         """Load the weights of a finished stage; StrokesError where its file is damaged or of another network."""
         path = self.work / f"{name}.safetensors"
         found, wanted = shapes_of(path), {key: tuple(t.shape) for key, t in model.state_dict().items()}
-        check_shapes(found, wanted, str(path))
-        check_shapes(wanted, found, f"{path} is of another network: this one")
+        check_same_shapes(found, wanted, str(path))
         model.load_state_dict(load_file(path))
 
     def fold(self, name: str, size: NetworkSize) -> Path:

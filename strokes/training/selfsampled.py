@@ -5,7 +5,7 @@ alignment. The model's canvases, plans and sketches are kept; what should have b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,11 +16,11 @@ import numpy as np
 from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
 from ..process import loop, stages
-from ..process.painter import Picture, TextSettings
+from ..process.painter import PaintSettings, Picture, TextSettings
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
 from .roles import Expert, Proposal, Sight
-from .scene_graph import PromptMix
+from .scene_graph import TRAINED, PromptMix
 from .shapes_expert import ShapesExpert
 from .shards import ShardSet, build
 from .trajectories import Round, Stored, sample_prompt
@@ -28,13 +28,15 @@ from .trajectories import Round, Stored, sample_prompt
 
 @dataclass(frozen=True)
 class SelfSampling:
-    """How many processes are rolled out. Plans are sampled at ``temperature``, so that some are wrong."""
+    """How many processes are rolled out. Plans are sampled at ``temperature``, and a share of the processes sketches
+    ``unguided``, so that enough is wrong."""
 
     processes: int = 4000
     shard: int = 200
     temperature: float = 0.8
+    unguided: float = 0.5
     width: int = 64
-    prompts: PromptMix = field(default_factory=PromptMix)
+    prompts: PromptMix = TRAINED
 
 
 def build_selfsampled(
@@ -65,8 +67,16 @@ def _shard(
     count = min(preset.shard, preset.processes - shard * preset.shard)
     drawn = [sample_prompt(rng, preset.prompts)[:2] for _ in range(count)]
     plans = replace(painter.profile.text, temperature=preset.temperature)
+    unguided = replace(painter.profile.edit, text_guidance=1.0)
     jobs = [
-        partial(roll_out, prompt=prompt, rounds=len(graph.objects) + 2, seed=int(rng.integers(2**62)), plans=plans)
+        partial(
+            roll_out,
+            prompt=prompt,
+            rounds=len(graph.objects) + 2,
+            seed=int(rng.integers(2**62)),
+            plans=plans,
+            sketches=unguided if rng.random() < preset.unguided else None,
+        )
         for prompt, graph in drawn
     ]
     knows = expert(rng)
@@ -74,8 +84,11 @@ def _shard(
         yield from judged(trajectory, knows)
 
 
-def roll_out(painter: Any, prompt: str, rounds: int, seed: int, plans: TextSettings) -> Trajectory:
-    return loop.run(painter, stages.begin(painter, prompt), rounds, seed=seed, plan_settings=plans)
+def roll_out(
+    painter: Any, prompt: str, rounds: int, seed: int, plans: TextSettings, sketches: PaintSettings | None = None
+) -> Trajectory:
+    begun = stages.begin(painter, prompt)
+    return loop.run(painter, begun, rounds, seed=seed, plan_settings=plans, sketch_settings=sketches)
 
 
 def judged(trajectory: Trajectory, expert: Expert[Sight]) -> Iterator[Round]:
@@ -102,7 +115,7 @@ def _judged_turn(
     if seen is not None:
         yield Round(
             prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, painted,
-            seen.explanation, seen.correction, seen.refined, seen.kind,
+            seen.sight, seen.explanation, seen.correction, seen.refined, seen.kind,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from .checker import seen_in
 from .expert import Seen, additions, compare, describe, judge, mend, next_step
 from .roles import Judgement, Proposal
 from .scene_graph import SceneGraph, read_prompt
-from .splits import HELD_OUT_PAIRS, identity, reserved
+from .splits import HELD_OUT_PAIRS, identity, nameable, reserved
 
 
 def taught(graph: SceneGraph, text: str) -> bool:
@@ -47,6 +47,8 @@ class ShapesExpert:
             return None
         verdict = judge(graph, planned, canvas, sketch)
         refined = mend(compare(verdict.graph, sketch), self.rng) if verdict.correction else None
+        if not nameable(verdict.seen) or HELD_OUT_PAIRS.intersection(verdict.unclear):
+            return None
         if verdict.correction and (refined is None or not taught(verdict.graph, verdict.correction)):
             return None
         step = next_step(graph, canvas, self.rng)
@@ -56,4 +58,5 @@ class ShapesExpert:
         right = [
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
-        return Judgement(right[0] if right else None, refined, verdict.explanation, verdict.correction, verdict.kind)
+        wanted = right[0] if right else None
+        return Judgement(wanted, refined, verdict.sight, verdict.explanation, verdict.correction, verdict.kind)

@@ -30,7 +30,7 @@ from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 

@@ -57,6 +57,13 @@ def split_of(graph: SceneGraph) -> str | None:
     return None if len(ways) > 1 else ways[0] if ways else "seen"
 
 
+def nameable(graph: SceneGraph) -> bool:
+    """Whether training may say what a picture is seen to hold: no held-out pair and no held-out relation."""
+    return not HELD_OUT_PAIRS.intersection(graph.objects) and not any(
+        held_out(r, graph.objects) for r in graph.relations
+    )
+
+
 def reserved(graph: SceneGraph) -> bool:
     """Whether a scene, in whatever words, is kept for evaluation: a tenth of all but the single shapes, of which there
     are too few."""

@@ -19,7 +19,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
 from ..bagel.checkpoint import open_safetensors, shapes_of
-from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig, check_shapes
+from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig, check_same_shapes
 from ..bagel.model import Bagel
 from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
@@ -82,7 +82,7 @@ class StagePreset:
     warmup: int = 200
     decay: float = 0.3
     ema: float = 0.999
-    text_weight: float = 0.2
+    text_weight: float = 0.3
     text_free: float = 0.1
 
     def rate(self, step: int) -> float:
@@ -270,8 +270,7 @@ class RunState:
             return 0
         saved = {key: shape for key, shape in shapes_of(path).items() if key.startswith("model.")}
         wanted = {f"model.{name}": tuple(p.shape) for name, p in self.parameters.items()}
-        check_shapes(saved, wanted, f"{path} (the state of another network)")
-        check_shapes(wanted, saved, f"{path} is the state of another network: this one")
+        check_same_shapes(saved, wanted, f"the state {path}")
         with open_safetensors(path) as file:
             for name, parameter in self.parameters.items():
                 parameter.data.copy_(file.get_tensor(f"model.{name}"))

@@ -16,12 +16,13 @@ from .scene_graph import (
     PromptMix,
     Relation,
     SceneGraph,
+    holds,
     sample_graph,
     sample_layout,
     write_prompt,
 )
 from .shapes import COLOURS, KINDS, UNIT, Scene, Shape
-from .splits import HELD_OUT_PAIRS, held_out, reserved, trainable
+from .splits import HELD_OUT_PAIRS, held_out, nameable, reserved, trainable
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,9 @@ class Round:
     """One round, as the model sees it and as it should act.
 
     ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
-    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none). ``learn_plan`` is False
-    for a plan that contradicts the prompt: it is read, and never learned. ``kind`` names what the critique is of.
+    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``sight`` what it
+    says of that first. ``learn_plan`` is False for a plan that contradicts the prompt: it is read, and never learned.
+    ``kind`` names what the critique is of.
     """
 
     prompt: str
@@ -60,6 +62,7 @@ class Round:
     learn_plan: bool = True
     sketch: Drawing | None = None
     seen: Drawing | None = None
+    sight: str = ""
     explanation: str = ""
     correction: str = ""
     refined: Drawing | None = None
@@ -179,8 +182,12 @@ def _inspected(
 def with_verdict(
     made: Round, verdict: Verdict, seen: Sequence[Seen], rng: np.random.Generator, wish: Sequence[Shape | None] = ()
 ) -> Round | None:
-    """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
-    made = replace(made, explanation=verdict.explanation, correction=verdict.correction, kind=verdict.kind)
+    """The round with its critique and, where that corrects something, the refined scene; None where there is no room, or
+    where the critique would name what is held out."""
+    if not nameable(verdict.seen):
+        return None
+    said = replace(made, sight=verdict.sight, explanation=verdict.explanation, correction=verdict.correction)
+    made = replace(said, kind=verdict.kind)
     if not verdict.correction:
         return made
     refined = mend(compare(verdict.graph, seen), rng, wish)
@@ -277,16 +284,22 @@ def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -
     return None if bad is None else (bad, seen_as(bad))
 
 
+_A_LITTLE = ((-1.5, 0.0), (1.5, 0.0), (0.0, -1.5), (0.0, 1.5))
+
+
 def _elsewhere(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int, r: Relation) -> Scene | None:
-    """Object ``i`` on a wrong side, all others where they are."""
+    """Object ``i`` anywhere that breaks relation ``r``, if only by a little, all others where they are."""
     order = [*(j for j in range(len(shapes)) if j != i), i]
-    at = {old: new for new, old in enumerate(order)}
-    objects, fixed = tuple(graph.objects[j] for j in order), [shapes[j] for j in order[:-1]]
-    for name in rng.permutation([name for name in RELATIONS if name != r.name]):
-        wrong = Relation(at[r.subject], str(name), at[r.object])
-        moved = sample_layout(SceneGraph(objects, (wrong,)), rng, fixed)
-        if moved is not None:
-            return [moved[at[j]] for j in range(len(shapes))]
+    alone, fixed = SceneGraph(tuple(graph.objects[j] for j in order)), [shapes[j] for j in order[:-1]]
+    for _ in range(8):
+        laid = sample_layout(alone, rng, fixed, candidates=32)
+        if laid is None:
+            continue
+        moved = [laid[order.index(j)] for j in range(len(shapes))]
+        a, b = moved[r.subject], moved[r.object]
+        # Whoever reads a centre a pixel off should still see it.
+        if not any(holds(r.name, (a.x + dx, a.y + dy), (b.x, b.y)) for dx, dy in _A_LITTLE):
+            return moved
     return None
 
 

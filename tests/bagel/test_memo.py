@@ -13,7 +13,7 @@ from strokes.process import loop, stages
 from strokes.process.dialect import DIALECTS, TagDialect
 from strokes.process.painter import PaintSettings
 
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def pool() -> list[Segment]:

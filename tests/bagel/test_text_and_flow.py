@@ -122,7 +122,7 @@ def test_extrapolation_is_exact_on_a_polynomial_and_runs_19_of_49():
     assert full == 19
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(["main", "text_free", "image_free"]))
 def test_branches_do_not_depend_on_their_company(toy_checkpoint, order):
     """Batched or alone, a branch's velocity is the same up to rounding."""

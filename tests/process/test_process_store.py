@@ -59,7 +59,7 @@ def trajectories(draw):
 
 
 @given(trajectory=trajectories())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_round_trip(trajectory, same, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trajectory")
     again = load(save(trajectory, folder))
@@ -186,7 +186,7 @@ def test_a_truncated_file_is_named_or_still_whole(saved, two_rounds, same, suffi
 
 
 @given(noise=st.recursive(st.none() | st.integers() | texts, lambda x: st.lists(x) | st.dictionaries(texts, x)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nonsense_in_a_document_is_an_error_in_one_line(noise, tmp_path_factory):
     path = tmp_path_factory.mktemp("nonsense") / "trajectory.json"
     good = {"version": 1, "prompt": "x", "size": [8, 8], "rounds": [{"plan": {"instruction": "a"}}]}

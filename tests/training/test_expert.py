@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ from strokes.training.expert import (
     next_step,
     seen_as,
 )
-from strokes.training.scene_graph import PromptMix, SceneGraph, holds, read_prompt
+from strokes.training.scene_graph import PromptMix, SceneGraph, holds, read_prompt, sample_layout
 from strokes.training.shapes import Shape
 from strokes.training.trajectories import damage, sample_scene
 
@@ -62,6 +64,26 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
         assert verdict.kind == "wrong picture"
 
 
+@pytest.mark.parametrize(
+    ("scene", "seen"),
+    [
+        ([RED, BLUE], "a red circle left of a blue square"),
+        ([RED.at(46, 16), BLUE.at(14, 14)], "a red circle right of a blue square"),
+        ([RED, BLUE.at(40, 46)], "a red circle above a blue square"),
+        ([RED, BLUE.at(18, 18)], "a red circle and a blue square"),
+        ([BLUE, GREEN], "a green triangle below a blue square"),
+        ([RED, Seen(BLUE, clear=False)], "a red circle and a blue square not clear"),
+        ([RED, RED.at(46, 16), RED.at(40, 46)], "three red circles"),
+        ([RED] * 6, "five red circles"),
+        ([], "nothing"),
+    ],
+)
+def test_a_critique_begins_with_what_is_seen(scene, seen):
+    graph = read_prompt(PAIR)
+    verdict = judge(graph, graph, [], [s if isinstance(s, Seen) else Seen(s) for s in scene])
+    assert verdict.sight == f"the picture: {seen}."
+
+
 @given(SEEDS)
 def test_every_damage_is_found_and_mended_with_the_rest_untouched(seed):
     rng = np.random.default_rng(seed)
@@ -79,6 +101,27 @@ def test_every_damage_is_found_and_mended_with_the_rest_untouched(seed):
     stay = [s.shape for s in seen if s.clear and s.shape in shapes and s.shape in found.kept.values()]
     assert all(shape in mended for shape in stay)
     assert len(stay) >= len(shapes) - 2
+
+
+def test_what_is_not_clear_is_painted_again_where_it_lies_if_it_may():
+    graph, rng = read_prompt(PAIR), np.random.default_rng(0)
+    blot = replace(BLUE, colour="cyan", kind="cross", x=BLUE.x - 3)
+    assert mend(compare(graph, [Seen(RED), Seen(blot, clear=False)]), rng) == [RED, BLUE.at(blot.x, blot.y)]
+    below = blot.at(RED.x, RED.y + 32)
+    assert right(graph, elsewhere := mend(compare(graph, [Seen(RED), Seen(below, clear=False)]), rng))
+    assert elsewhere[0] == RED
+
+
+def test_a_wrong_place_is_sometimes_nearly_right():
+    """As a model's own are: on the right side, but too far off across."""
+    rng, graph, near = np.random.default_rng(0), read_prompt(PAIR), []
+    for _ in range(300):
+        shapes = sample_layout(graph, rng)
+        made = damage(rng, graph, shapes, 1)
+        if made and compare(graph, made[1]).faults[0].correction.startswith("move"):
+            red, blue = made[0]
+            near.append(red.x + 8 <= blue.x)
+    assert len(near) > 50 and 0.1 < np.mean(near) < 0.7
 
 
 @given(SEEDS)

@@ -10,8 +10,10 @@ from PIL import Image
 from torch.utils.data import ConcatDataset
 
 from strokes.bagel.model import Bagel
+from strokes.process import stages
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.training import selfsampled
 from strokes.training.embedded import PRESETS
 from strokes.training.roles import Proposal
 from strokes.training.scene_graph import read_prompt
@@ -180,6 +182,20 @@ def test_another_expert_may_judge(toy_painter, toy_folder, tmp_path):
     preset = SelfSampling(processes=1, shard=1, width=1)
     own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, expert=Silent)
     assert len(own) and {own[i].kind for i in range(len(own))} == {"end"}
+
+
+def test_about_half_of_the_processes_sketch_unguided(toy_painter, toy_folder, tmp_path, monkeypatch):
+    given = []
+
+    def nothing_painted(painter, prompt, rounds, seed, plans, sketches):
+        given.append(sketches)
+        return stages.begin(painter, prompt)
+
+    monkeypatch.setattr(selfsampled, "roll_out", nothing_painted)
+    preset = SelfSampling(processes=60, shard=60, unguided=0.5)
+    build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0)
+    unguided = [settings for settings in given if settings]
+    assert 15 < len(unguided) < 45 and {settings.text_guidance for settings in unguided} == {1.0}
 
 
 def test_another_order_than_the_experts_is_learned_too():

@@ -76,7 +76,9 @@ def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, so
 def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_path):
     run(toy_checkpoint, sources, resume=tmp_path, save_every=2)
     for size in (replace(TOY.size, hidden=64), replace(TOY.size, layers=1)):
-        with pytest.raises(StrokesError, match="state of another network"):
+        with pytest.raises(
+            StrokesError, match=r"the state .*state.safetensors(: '.*' has shape| is of another network)"
+        ):
             run(toy_checkpoint, sources, resume=tmp_path, model=fresh(toy_checkpoint, size))
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
@@ -158,6 +160,19 @@ def test_pictures_reach_the_items_that_show_them(toy_checkpoint):
     assert len(batch.target_of) == int(clean.sum()) and len(batch.label_of) == len(packed.labels)
     shown = packed.latents[~clean][0] - torch.from_numpy(own.latents).float()
     assert shown.abs().mean() < 0.2
+
+
+def test_what_a_critique_looks_at_is_also_described_by_itself(toy_checkpoint):
+    """Behind that picture alone, whatever the round showed before."""
+    c = toy_checkpoint
+    looked = next(r for r in rounds(6) if r.kind == "wrong picture" and r.canvas)
+    batch = batcher(c)([looked], np.random.default_rng(0))
+    packed = batch.painted(c.autoencoder, CANVAS, torch.device("cpu"))
+    assert len(packed.sample_lens) == 2 and torch.equal(packed.pixels[-1], packed.pixels[-2])
+    assert not torch.equal(packed.pixels[-1], packed.pixels[0])
+    labels = packed.labels[batch.label_of == LOSSES.index("caption")]
+    assert c.tokenizer.decode(labels[:-1].tolist()) == looked.sight and looked.sight.startswith("the picture: ")
+    assert len(batcher(c)([replace(looked, sight="")], np.random.default_rng(0)).packed.sample_lens) == 1
 
 
 def test_targets_share_their_prefix_without_seeing_each_other(toy_checkpoint):
