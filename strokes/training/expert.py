@@ -315,11 +315,11 @@ def _sight(found: Comparison) -> tuple[SceneGraph, tuple[Object, ...]]:
             a, b = clear[r.subject], clear[r.object]
             side = next((name for name in (r.name, *RELATIONS) if holds(name, (a.x, a.y), (b.x, b.y))), None)
             relations += [Relation(place[r.subject], side, place[r.object])] if side else []
-    unclear = tuple(_object(s.shape) for s in (*found.matched.values(), *found.extra) if not s.clear)
-    return SceneGraph(tuple(map(_object, every)), tuple(relations)), unclear
+    unclear = tuple(object_of(s.shape) for s in (*found.matched.values(), *found.extra) if not s.clear)
+    return SceneGraph(tuple(map(object_of, every)), tuple(relations)), unclear
 
 
-def _object(shape: Shape) -> Object:
+def object_of(shape: Shape) -> Object:
     return Object(shape.colour, shape.kind)
 
 

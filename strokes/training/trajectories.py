@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .expert import Seen, Step, Verdict, add_instruction, compare, describe, judge, mend, next_step, seen_as
+from .expert import (
+    Seen,
+    Step,
+    Verdict,
+    add_instruction,
+    compare,
+    describe,
+    judge,
+    mend,
+    next_step,
+    object_of,
+    seen_as,
+)
 from .scene_graph import (
     RELATIONS,
     Object,
@@ -186,8 +198,13 @@ def with_verdict(
     where the critique would name what is held out."""
     if not nameable(verdict.seen):
         return None
-    said = replace(made, sight=verdict.sight, explanation=verdict.explanation, correction=verdict.correction)
-    made = replace(said, kind=verdict.kind)
+    made = replace(
+        made,
+        sight=verdict.sight,
+        explanation=verdict.explanation,
+        correction=verdict.correction,
+        kind=verdict.kind,
+    )
     if not verdict.correction:
         return made
     refined = mend(compare(verdict.graph, seen), rng, wish)
@@ -214,7 +231,7 @@ def _conflicting(
         painted = sample_layout(planned, rng, at[:-1])
     else:
         other = recolour(rng, at[-1])
-        planned = SceneGraph((*right.objects[:-1], Object(other.colour, other.kind)), right.relations)
+        planned = SceneGraph((*right.objects[:-1], object_of(other)), right.relations)
         painted = [*at[:-1], other]
     if painted is None or len(set(planned.objects)) < len(planned.objects) and planned.relations:
         return None
@@ -252,7 +269,7 @@ def recolour(rng: np.random.Generator, shape: Shape) -> Shape:
             other = replace(shape, colour=_other(rng, COLOURS, shape.colour))
         else:
             other = replace(shape, kind=_other(rng, KINDS, shape.kind))
-        if Object(other.colour, other.kind) not in HELD_OUT_PAIRS:
+        if object_of(other) not in HELD_OUT_PAIRS:
             return other
 
 
