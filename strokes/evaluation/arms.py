@@ -128,9 +128,9 @@ def oracle(painter: Painter[Any], task: Task) -> Outcome:
         before = picture_before_round(sketched)
         canvas = seen_in(before.image) if before else []
         truth = judge(task.prompt.graph, planned, canvas, seen_in(current.sketch.picture.image))
-        words, correction = f"{truth.sight} {truth.explanation}", truth.correction
-        if not correction:
-            return stages.inspect(painter, sketched, verdict="accept", critique=words)
+        if not truth.correction:
+            return stages.inspect(painter, sketched, verdict="accept", critique=truth.explanation)
+        words, correction = truth.explanation, truth.correction
         return stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
 
     return _rounds(painter, task, inspect)

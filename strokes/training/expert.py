@@ -95,10 +95,10 @@ class Verdict:
 
     @property
     def sight(self) -> str:
-        """What is seen, in the words of a description, so that it can be held against the plan's word by word."""
+        """What is seen, in the words of a description."""
         parts = [describe(self.seen)] if self.seen.objects else []
         parts += [f"{article(thing.name)} not clear" for thing in self.unclear]
-        return f"the picture: {' and '.join(parts) or 'nothing'}."
+        return " and ".join(parts) or "nothing"
 
     @property
     def kind(self) -> str:

@@ -70,10 +70,10 @@ def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str
             "dialect": "miniature",
             "size": [size.canvas, size.canvas],
             "rounds": 6,
-            "max_text_tokens": 96,
+            "max_text_tokens": 64,
             "first": PAINT,
             "edit": PAINT,
-            "text": {"temperature": 0.0, "max_tokens": 96},
+            "text": {"temperature": 0.0, "max_tokens": 64},
             "vit_transform": {"max": size.canvas, "min": size.canvas, "stride": vision.patch_size},
         },
     }

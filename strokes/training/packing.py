@@ -124,8 +124,8 @@ class Batcher:
         return [_Latents(self._latent, None, picture, noise), _Pixels(self._pixel, self.special.bos, picture)]
 
     def _caption(self, sight: str, known: list[Item], rng: np.random.Generator) -> list[Item]:
-        """What a critique says of its picture, the last that a round reads, behind that picture alone: in a critique most of
-        it could be copied from the plan, and seeing would not be learned."""
+        """What the picture of a critique shows, the last that a round reads, behind that picture alone: seeing is learned by
+        itself, where nothing can be copied from a plan."""
         seen = [item.picture for item in known if isinstance(item, _Pixels)][-1]
         return [*self._read(seen, rng), self._text(sight, "caption")]
 
@@ -151,7 +151,7 @@ class Batcher:
             return items
         seen = sketch if sample.seen == sample.sketch else next(pictures)
         assert seen is not None
-        critique = write_critique(f"{sample.sight} {sample.explanation}", sample.correction)
+        critique = write_critique(sample.explanation, sample.correction)
         items += self._read(seen, rng)
         if sample.refined is None:
             return [*items, self._text(critique, "critique")]

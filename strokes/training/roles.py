@@ -25,7 +25,7 @@ class Proposal:
 class Judgement:
     """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
     learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``sight`` says what the
-    sketch shows, whether or not that is right."""
+    sketch shows, whether or not that is right ("" where that may not be named)."""
 
     wanted: Drawing | None
     refined: Drawing | None

@@ -47,8 +47,6 @@ class ShapesExpert:
             return None
         verdict = judge(graph, planned, canvas, sketch)
         refined = mend(compare(verdict.graph, sketch), self.rng) if verdict.correction else None
-        if not nameable(verdict.seen) or HELD_OUT_PAIRS.intersection(verdict.unclear):
-            return None
         if verdict.correction and (refined is None or not taught(verdict.graph, verdict.correction)):
             return None
         step = next_step(graph, canvas, self.rng)
@@ -59,4 +57,6 @@ class ShapesExpert:
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
         wanted = right[0] if right else None
-        return Judgement(wanted, refined, verdict.sight, verdict.explanation, verdict.correction, verdict.kind)
+        named = nameable(verdict.seen) and not HELD_OUT_PAIRS.intersection(verdict.unclear)
+        sight = verdict.sight if named else ""
+        return Judgement(wanted, refined, sight, verdict.explanation, verdict.correction, verdict.kind)

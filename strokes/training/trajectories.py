@@ -62,9 +62,9 @@ class Round:
     """One round, as the model sees it and as it should act.
 
     ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
-    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``sight`` what it
-    says of that first. ``learn_plan`` is False for a plan that contradicts the prompt: it is read, and never learned.
-    ``kind`` names what the critique is of.
+    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``sight`` what that
+    shows, in words ("" where training may not name it). ``learn_plan`` is False for a plan that contradicts the prompt: it
+    is read, and never learned. ``kind`` names what the critique is of.
     """
 
     prompt: str
@@ -194,13 +194,10 @@ def _inspected(
 def with_verdict(
     made: Round, verdict: Verdict, seen: Sequence[Seen], rng: np.random.Generator, wish: Sequence[Shape | None] = ()
 ) -> Round | None:
-    """The round with its critique and, where that corrects something, the refined scene; None where there is no room, or
-    where the critique would name what is held out."""
-    if not nameable(verdict.seen):
-        return None
+    """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
     made = replace(
         made,
-        sight=verdict.sight,
+        sight=verdict.sight if nameable(verdict.seen) else "",
         explanation=verdict.explanation,
         correction=verdict.correction,
         kind=verdict.kind,

@@ -26,8 +26,7 @@ def write_tokenizer(path: Path) -> int:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     token = Regex(r"</?[a-z]+>|[a-z]+(?:-[a-z]+)*|[^\s]")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(token, "removed", invert=True)
-    # WordPiece's clean-up leaves the space before a colon.
-    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(prefix="##", cleanup=True), decoders.Replace(" :", ":")])
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     tokenizer.add_special_tokens(list(SPECIAL[:-1]))
     tokenizer.save(str(path))
     return len(vocab)

@@ -145,8 +145,8 @@ def test_latents_of_the_same_autoencoder_are_kept_and_others_encoded_anew(toy_pa
 def test_words_it_cannot_know_and_too_long_texts(toy_painter):
     with pytest.raises(StrokesError, match="does not know 'elephant'; it knows: .*circle"):
         toy_painter.check_text("a red elephant")
-    with pytest.raises(StrokesError, match="97 tokens long.* at most 96"):
-        toy_painter.check_text("a " * 97)
+    with pytest.raises(StrokesError, match="65 tokens long.* at most 64"):
+        toy_painter.check_text("a " * 65)
 
 
 def test_bytes_that_are_no_text(toy_painter):

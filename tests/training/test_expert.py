@@ -78,10 +78,10 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
         ([], "nothing"),
     ],
 )
-def test_a_critique_begins_with_what_is_seen(scene, seen):
+def test_what_a_picture_shows_is_said_in_a_description(scene, seen):
     graph = read_prompt(PAIR)
     verdict = judge(graph, graph, [], [s if isinstance(s, Seen) else Seen(s) for s in scene])
-    assert verdict.sight == f"the picture: {seen}."
+    assert verdict.sight == seen
 
 
 @given(SEEDS)
