@@ -37,7 +37,7 @@ class EmbeddedPreset:
 
 PRESETS = {
     # Two CPU cores, overnight.
-    "cpu": EmbeddedPreset(own=SelfSampling(3000), second=(replace(SECOND, steps=1800), replace(SECOND, steps=1400))),
+    "cpu": EmbeddedPreset(own=SelfSampling(3000), second=tuple(replace(SECOND, steps=n) for n in (1800, 1400, 1200, 1250))),
     # Two CPU cores, five minutes: a working, if poor, model.
     "small": EmbeddedPreset(
         AutoencoderPreset(widths=(32, 32, 32, 32), steps=200, batch=8),

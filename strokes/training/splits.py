@@ -58,8 +58,9 @@ def split_of(graph: SceneGraph) -> str | None:
 
 
 def nameable(graph: SceneGraph) -> bool:
-    """Whether training may say what a picture is seen to hold: no held-out pair and no held-out relation."""
-    return split_of(graph) in ("seen", "longer")
+    """Whether training may say what a picture is seen to hold: no held-out pair or relation, nor what is kept for evaluation;
+    one shape too many is what a wrong picture may well show."""
+    return split_of(graph) in ("seen", "longer") and not reserved(graph)
 
 
 def reserved(graph: SceneGraph) -> bool:

@@ -114,11 +114,14 @@ def test_a_scene_in_other_words_is_the_same_scene(one, other):
     assert split_of(read_prompt(one)) == split_of(read_prompt(other))
 
 
-def test_no_round_paints_a_scene_that_is_kept_for_evaluation():
+def test_no_round_paints_or_names_a_scene_that_is_kept_for_evaluation():
     rng = np.random.default_rng(0)
     rounds = [sample_round(rng, PromptMix(), RoundMix(conflict=0.4)) for _ in range(600)]
     described = [read_prompt(r.description) for r in rounds if r.description]
     assert len(described) > 300 and not any(map(reserved, described))
+    shown = [read_prompt(r.sight) for r in rounds if r.sight not in ("", "nothing") and "not clear" not in r.sight]
+    assert len(shown) > 200 and not any(map(reserved, shown)) and {split_of(g) for g in shown} <= {"seen", "longer"}
+    assert any(r.explanation and not r.sight for r in rounds)
 
 
 @given(SEEDS)
@@ -160,6 +163,7 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
     texts = [MINIATURE.opening(done.prompt)]
     if done.sketch is not None:
         texts += [write_plan(done.instruction, done.description), write_critique(done.explanation, done.correction)]
+        texts.append(done.sight)
         described = read_prompt(done.description)
         assert not any(held_out(r, described.objects) for r in described.relations)
         assert (done.refined is None) == (not done.correction)
