@@ -13,7 +13,8 @@ from .checker import seen_in
 from .expert import Seen, additions, compare, describe, judge, mend, next_step
 from .roles import Judgement, Proposal
 from .scene_graph import SceneGraph, read_prompt
-from .splits import HELD_OUT_PAIRS, identity, nameable, reserved
+from .splits import HELD_OUT_PAIRS, identity, reserved
+from .trajectories import shown
 
 
 def taught(graph: SceneGraph, text: str) -> bool:
@@ -57,6 +58,4 @@ class ShapesExpert:
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
         wanted = right[0] if right else None
-        named = nameable(verdict.seen) and not HELD_OUT_PAIRS.intersection(verdict.unclear)
-        sight = verdict.sight if named else ""
-        return Judgement(wanted, refined, sight, verdict.explanation, verdict.correction, verdict.kind)
+        return Judgement(wanted, refined, shown(verdict), verdict.explanation, verdict.correction, verdict.kind)

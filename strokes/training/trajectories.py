@@ -197,7 +197,7 @@ def with_verdict(
     """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
     made = replace(
         made,
-        sight=verdict.sight if nameable(verdict.seen) else "",
+        sight=shown(verdict),
         explanation=verdict.explanation,
         correction=verdict.correction,
         kind=verdict.kind,
@@ -206,6 +206,12 @@ def with_verdict(
         return made
     refined = mend(compare(verdict.graph, seen), rng, wish)
     return None if refined is None else replace(made, refined=refined)
+
+
+def shown(verdict: Verdict) -> str:
+    """What a judged picture shows, in words; "" where training may not name it."""
+    named = nameable(verdict.seen) and not HELD_OUT_PAIRS.intersection(verdict.unclear)
+    return verdict.sight if named else ""
 
 
 def _conflicting(
