@@ -65,12 +65,33 @@ class Comparison:
     @property
     def again(self) -> dict[int, Shape]:
         """What is not clear, painted again where it lies."""
-        things = self.graph.objects
-        return {
-            i: replace(s.shape, colour=things[i].colour, kind=things[i].kind)
-            for i, s in self.matched.items()
-            if not s.clear
-        }
+        return {i: _turned_into(s.shape, self.graph.objects[i]) for i, s in self.matched.items() if not s.clear}
+
+    @property
+    def seen(self) -> SceneGraph:
+        """The clear shapes, in the order of what is wanted, with the sides on which those lie that were asked to lie on one."""
+        clear = {i: s.shape for i, s in self.matched.items() if s.clear}
+        every = [*clear.values(), *(s.shape for s in self.extra if s.clear)]
+        place = {i: n for n, i in enumerate(clear)}
+        relations = []
+        for r in self.graph.relations:
+            if r.subject in clear and r.object in clear:
+                a, b = clear[r.subject], clear[r.object]
+                side = next((name for name in (r.name, *RELATIONS) if holds(name, (a.x, a.y), (b.x, b.y))), None)
+                relations += [Relation(place[r.subject], side, place[r.object])] if side else []
+        return SceneGraph(tuple(map(object_of, every)), tuple(relations))
+
+    @property
+    def unclear(self) -> tuple[Object, ...]:
+        return tuple(object_of(s.shape) for s in (*self.matched.values(), *self.extra) if not s.clear)
+
+    @property
+    def sight(self) -> str:
+        """What is seen, in the words of a description."""
+        seen = self.seen
+        parts = [describe(seen)] if seen.objects else []
+        parts += [f"{article(thing.name)} not clear" for thing in self.unclear]
+        return " and ".join(parts) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -84,21 +105,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A critique: why the step is right or wrong, the correction ("" where it is accepted), what the canvas should hold, and
-    what it is ``seen`` to hold, some of it perhaps ``unclear``."""
+    """A critique: why the step is right or wrong, the correction ("" where it is accepted), and what was ``found`` when the
+    picture was held against what the canvas should hold."""
 
     explanation: str
     correction: str
-    graph: SceneGraph
-    seen: SceneGraph
-    unclear: tuple[Object, ...]
+    found: Comparison
 
     @property
-    def sight(self) -> str:
-        """What is seen, in the words of a description."""
-        parts = [describe(self.seen)] if self.seen.objects else []
-        parts += [f"{article(thing.name)} not clear" for thing in self.unclear]
-        return " and ".join(parts) or "nothing"
+    def graph(self) -> SceneGraph:
+        """What the canvas should hold."""
+        return self.found.graph
 
     @property
     def kind(self) -> str:
@@ -167,7 +184,7 @@ def compare(graph: SceneGraph, seen: Sequence[Seen], growing: bool = False) -> C
         if not s.clear:
             faults.append(Fault(UNCLEAR, f"paint the {wanted.name} again"))
             continue
-        kept[i] = replace(s.shape, colour=wanted.colour, kind=wanted.kind)
+        kept[i] = _turned_into(s.shape, wanted)
         if kept[i] != s.shape:
             what = KIND if s.shape.kind != wanted.kind else COLOUR
             faults.append(Fault(what, f"change the {s.shape.name} to {article(wanted.name)}"))
@@ -295,32 +312,20 @@ def judge(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen], sketc
     """
     conflict, corrected = contradiction(prompt, planned, canvas)
     found = compare(corrected, sketch)
-    sight = _sight(found)
     if faults := found.faults:
         what = f"{STEP_WRONG} {conflict}" if conflict else f"{PICTURE_WRONG} {faults[0].what}"
-        return Verdict(what, faults[0].correction, corrected, *sight)
+        return Verdict(what, faults[0].correction, found)
     complete = len(corrected.objects) == len(prompt.objects)
-    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", corrected, *sight)
-
-
-def _sight(found: Comparison) -> tuple[SceneGraph, tuple[Object, ...]]:
-    """What is seen, in the order of what is wanted: clear shapes, with the sides on which those lie that were asked to lie
-    on one, and the others."""
-    clear = {i: s.shape for i, s in found.matched.items() if s.clear}
-    every = [*clear.values(), *(s.shape for s in found.extra if s.clear)]
-    place = {i: n for n, i in enumerate(clear)}
-    relations = []
-    for r in found.graph.relations:
-        if r.subject in clear and r.object in clear:
-            a, b = clear[r.subject], clear[r.object]
-            side = next((name for name in (r.name, *RELATIONS) if holds(name, (a.x, a.y), (b.x, b.y))), None)
-            relations += [Relation(place[r.subject], side, place[r.object])] if side else []
-    unclear = tuple(object_of(s.shape) for s in (*found.matched.values(), *found.extra) if not s.clear)
-    return SceneGraph(tuple(map(object_of, every)), tuple(relations)), unclear
+    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", found)
 
 
 def object_of(shape: Shape) -> Object:
     return Object(shape.colour, shape.kind)
+
+
+def _turned_into(shape: Shape, thing: Object) -> Shape:
+    """``thing`` where the shape lies, and as large."""
+    return replace(shape, colour=thing.colour, kind=thing.kind)
 
 
 def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:

@@ -10,11 +10,11 @@ from ..errors import StrokesError
 from ..process.painter import Picture
 from ..process.trajectory import Plan
 from .checker import seen_in
-from .expert import Seen, additions, compare, describe, judge, mend, next_step
+from .expert import Seen, additions, describe, judge, mend, next_step
 from .roles import Judgement, Proposal
 from .scene_graph import SceneGraph, read_prompt
 from .splits import HELD_OUT_PAIRS, identity, reserved
-from .trajectories import shown
+from .trajectories import caption
 
 
 def taught(graph: SceneGraph, text: str) -> bool:
@@ -47,7 +47,7 @@ class ShapesExpert:
         except StrokesError:
             return None
         verdict = judge(graph, planned, canvas, sketch)
-        refined = mend(compare(verdict.graph, sketch), self.rng) if verdict.correction else None
+        refined = mend(verdict.found, self.rng) if verdict.correction else None
         if verdict.correction and (refined is None or not taught(verdict.graph, verdict.correction)):
             return None
         step = next_step(graph, canvas, self.rng)
@@ -58,4 +58,4 @@ class ShapesExpert:
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
         wanted = right[0] if right else None
-        return Judgement(wanted, refined, shown(verdict), verdict.explanation, verdict.correction, verdict.kind)
+        return Judgement(wanted, refined, caption(verdict), verdict.explanation, verdict.correction, verdict.kind)

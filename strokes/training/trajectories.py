@@ -14,7 +14,6 @@ from .expert import (
     Step,
     Verdict,
     add_instruction,
-    compare,
     describe,
     judge,
     mend,
@@ -188,30 +187,31 @@ def _inspected(
         if bad is None:
             return None
         shown, seen = bad
-    return with_verdict(replace(made, seen=shown), judge(graph, step.graph, [], seen), seen, rng, step.scene)
+    return with_verdict(replace(made, seen=shown), judge(graph, step.graph, [], seen), rng, step.scene)
 
 
 def with_verdict(
-    made: Round, verdict: Verdict, seen: Sequence[Seen], rng: np.random.Generator, wish: Sequence[Shape | None] = ()
+    made: Round, verdict: Verdict, rng: np.random.Generator, wish: Sequence[Shape | None] = ()
 ) -> Round | None:
     """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
     made = replace(
         made,
-        sight=shown(verdict),
+        sight=caption(verdict),
         explanation=verdict.explanation,
         correction=verdict.correction,
         kind=verdict.kind,
     )
     if not verdict.correction:
         return made
-    refined = mend(compare(verdict.graph, seen), rng, wish)
+    refined = mend(verdict.found, rng, wish)
     return None if refined is None else replace(made, refined=refined)
 
 
-def shown(verdict: Verdict) -> str:
+def caption(verdict: Verdict) -> str:
     """What a judged picture shows, in words; "" where training may not name it."""
-    named = nameable(verdict.seen) and not HELD_OUT_PAIRS.intersection(verdict.unclear)
-    return verdict.sight if named else ""
+    found = verdict.found
+    named = nameable(found.seen) and not HELD_OUT_PAIRS.intersection(found.unclear)
+    return found.sight if named else ""
 
 
 def _conflicting(
@@ -250,7 +250,7 @@ def _conflicting(
     made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
     wish = {graph.objects[i]: shapes[i] for i in present}
     wished = [wish.get(thing) for thing in verdict.graph.objects]
-    return with_verdict(made, verdict, seen_as(painted), rng, wished)
+    return with_verdict(made, verdict, rng, wished)
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], not_this: str) -> str:

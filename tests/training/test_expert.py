@@ -81,7 +81,7 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
 def test_what_a_picture_shows_is_said_in_a_description(scene, seen):
     graph = read_prompt(PAIR)
     verdict = judge(graph, graph, [], [s if isinstance(s, Seen) else Seen(s) for s in scene])
-    assert verdict.sight == seen
+    assert verdict.found.sight == seen
 
 
 @given(SEEDS)
