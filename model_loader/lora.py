@@ -8,8 +8,8 @@ import comfy.lora
 import comfy.utils
 from comfy.weight_adapter.lora import LoRAAdapter
 
-from ..strokes.bagel.checkpoint import shapes_of
 from ..strokes.errors import StrokesError
+from ..strokes.files import shapes_of
 from .loader import UnifiedModel
 
 # What trainers put before a layer's name: nothing, PEFT's wrapper, and what other tools call the network.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -40,3 +43,71 @@ def append(path: Path, text: str) -> None:
 def _cannot_write(path: Path, error: OSError | SafetensorError) -> StrokesError:
     reason = error.strerror if isinstance(error, OSError) else None
     return StrokesError(f"cannot write {path} ({reason or error}): make room there, or choose another place")
+
+
+AGAIN = "download it again, or delete it where a training run has made it: it will be made again"
+
+
+def read_json(path: Path, required: bool = True) -> dict[str, Any]:
+    """The object in a JSON file; {} where it is missing and not required."""
+    if not required and not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
+    except ValueError as error:
+        raise StrokesError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
+    if not isinstance(found, dict):
+        raise StrokesError(f"{path} holds no JSON object; {AGAIN}")
+    return found
+
+
+def open_safetensors(path: Path) -> Any:
+    """An open safetensors file; a missing, truncated or foreign one is a one-line error."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, "pt")
+    except FileNotFoundError:
+        raise StrokesError(f"no file {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise StrokesError(f"{path} is truncated or no safetensors file ({error}); {AGAIN}") from None
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes, read from the header alone."""
+    with open_safetensors(path) as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's size and 64 samples of it: tells checkpoints apart without reading 29 GB."""
+    size = path.stat().st_size
+    h = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for i in range(64):
+            file.seek(i * max(size - 65536, 0) // 63)
+            h.update(file.read(65536))
+    return h.hexdigest()[:16]
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:
+    """Raise :class:`StrokesError` naming the first missing or misshapen tensor and what was expected."""
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise StrokesError(f"{what} lacks '{missing[0]}' {list(expected[missing[0]])}{more}")
+    for key, shape in expected.items():
+        if found[key] != shape:
+            raise StrokesError(f"{what}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
+
+
+def check_same_shapes(found: Shapes, expected: Shapes, what: str) -> None:
+    """:func:`check_shapes`, and nothing may be there that is not expected."""
+    check_shapes(found, expected, what)
+    if strange := sorted(set(found) - set(expected)):
+        raise StrokesError(f"{what} is of another network: it also holds '{strange[0]}'")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import StrokesError
-from .config import check_shapes
+from ..files import check_shapes
 
 SCALE, SHIFT = 0.3611, 0.1159
 

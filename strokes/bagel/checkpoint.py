@@ -6,8 +6,6 @@ The layout is that of the published BAGEL-7B-MoT: ``ema.safetensors``, ``ae.safe
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import StrokesError
+from ..files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
 from ..process.painter import PaintSettings, Profile, TextSettings
 from .autoencoder import SCALE, SHIFT, Autoencoder
-from .config import (
-    RELEASED_VIT_RULE,
-    BagelConfig,
-    ResizeRule,
-    SpecialTokens,
-    check_shapes,
-    infer_config,
-)
+from .config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from .model import Bagel
 
 WEIGHTS = ("ema.safetensors", "model.safetensors")
-AGAIN = "download it again, or delete it where a training run has made it: it will be made again"
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 # A model this small runs in float32 on a CPU; a larger one keeps the precision of its file.
 SMALL = 500_000_000
@@ -48,21 +39,6 @@ class Checkpoint:
     codec: str
 
 
-def read_json(path: Path, required: bool = True) -> dict[str, Any]:
-    """The object in a JSON file; {} where it is missing and not required."""
-    if not required and not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
-    except ValueError as error:
-        raise StrokesError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
-    if not isinstance(found, dict):
-        raise StrokesError(f"{path} holds no JSON object; {AGAIN}")
-    return found
-
-
 def find_weights(path: Path) -> Path:
     """The weights file of a model folder, or the file itself. Raises :class:`StrokesError` where there is none."""
     if path.is_file():
@@ -73,35 +49,6 @@ def find_weights(path: Path) -> Path:
         if (path / name).exists():
             return path / name
     raise StrokesError(f"{path} is no model folder: it holds no {' or '.join(WEIGHTS)}")
-
-
-def open_safetensors(path: Path) -> Any:
-    """An open safetensors file; a missing, truncated or foreign one is a one-line error."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, "pt")
-    except FileNotFoundError:
-        raise StrokesError(f"no file {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise StrokesError(f"{path} is truncated or no safetensors file ({error}); {AGAIN}") from None
-
-
-def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes, read from the header alone."""
-    with open_safetensors(path) as file:
-        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's size and 64 samples of it: tells checkpoints apart without reading 29 GB."""
-    size = path.stat().st_size
-    h = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for i in range(64):
-            file.seek(i * max(size - 65536, 0) // 63)
-            h.update(file.read(65536))
-    return h.hexdigest()[:16]
 
 
 def load_network(

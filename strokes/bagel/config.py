@@ -9,8 +9,7 @@ from math import isqrt
 from typing import Any
 
 from ..errors import StrokesError
-
-Shapes = Mapping[str, tuple[int, ...]]
+from ..files import Shapes
 
 
 @dataclass(frozen=True)
@@ -99,24 +98,6 @@ BAGEL_7B = BagelConfig(
     latent_channels=16,
     max_latent_size=64,
 )
-
-
-def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:
-    """Raise :class:`StrokesError` naming the first missing or misshapen tensor and what was expected."""
-    missing = sorted(set(expected) - set(found))
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise StrokesError(f"{what} lacks '{missing[0]}' {list(expected[missing[0]])}{more}")
-    for key, shape in expected.items():
-        if found[key] != shape:
-            raise StrokesError(f"{what}: '{key}' has shape {list(found[key])}, expected {list(shape)}")
-
-
-def check_same_shapes(found: Shapes, expected: Shapes, what: str) -> None:
-    """:func:`check_shapes`, and nothing may be there that is not expected."""
-    check_shapes(found, expected, what)
-    if strange := sorted(set(found) - set(expected)):
-        raise StrokesError(f"{what} is of another network: it also holds '{strange[0]}'")
 
 
 def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:

@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import StrokesError
+from ..files import open_safetensors, read_json, shapes_of
 from .autoencoder import Autoencoder
-from .checkpoint import find_weights, load_autoencoder, load_network, open_safetensors, read_json, shapes_of
+from .checkpoint import find_weights, load_autoencoder, load_network
 from .config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from .context import Runner, Segment
 from .images import resize

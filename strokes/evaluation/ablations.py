@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
-from ..bagel.checkpoint import load, read_json
+from ..bagel.checkpoint import load
 from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..training.autoencoder import AutoencoderPreset
 from ..training.dataset import DataPreset
 from ..training.embedded import PRESETS as EMBEDDED

@@ -16,12 +16,11 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, read_json, shapes_of, special_tokens
-from ..bagel.config import check_same_shapes
+from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, special_tokens
 from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
 from ..errors import StrokesError
-from ..files import append, write_whole
+from ..files import append, check_same_shapes, read_json, shapes_of, write_whole
 from .autoencoder import AutoencoderPreset, train_autoencoder
 from .dataset import DataPreset, Part, build_part
 from .folder import write_folder

@@ -22,9 +22,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import Dataset
 
-from ..bagel.checkpoint import read_json
 from ..errors import StrokesError
-from ..files import write_whole
+from ..files import read_json, write_whole
 from .shapes import Shape
 from .trajectories import Drawing, OneShot, Round, Sample, Stored
 

@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ..bagel.autoencoder import Autoencoder
-from ..bagel.checkpoint import open_safetensors, shapes_of
-from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig, check_same_shapes
+from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
 from ..bagel.model import Bagel
 from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
 from ..errors import StrokesError
-from ..files import write_whole
+from ..files import check_same_shapes, open_safetensors, shapes_of, write_whole
 from .packing import LOSSES, Batch, Batcher
 from .shapes import UNIT
 from .shards import ShardSet
