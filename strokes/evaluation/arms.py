@@ -17,9 +17,9 @@ from ..process.dialect import picture_before_round
 from ..process.oneshot import text_to_image
 from ..process.painter import Painter, Picture
 from ..process.trajectory import Cost, Trajectory
-from ..training.checker import seen_in
-from ..training.expert import describe, judge
-from ..training.scene_graph import read_prompt
+from ..shapes.checker import seen_in
+from ..shapes.critic import describe, judge
+from ..shapes.scene_graph import read_prompt
 from ..training.trajectories import WHOLE
 from .prompts import Prompt
 from .trials import Trial

@@ -9,7 +9,8 @@ from itertools import cycle
 import numpy as np
 
 from ..errors import StrokesError
-from ..training.scene_graph import (
+from ..shapes.drawing import Shape
+from ..shapes.scene_graph import (
     CATEGORIES,
     PromptMix,
     SceneGraph,
@@ -18,8 +19,7 @@ from ..training.scene_graph import (
     sample_layout,
     write_prompt,
 )
-from ..training.shapes import Shape
-from ..training.splits import MOST_TRAINED, SPLITS, reserved, split_of
+from ..shapes.splits import MOST_TRAINED, SPLITS, reserved, split_of
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from PIL import Image
 from ..errors import StrokesError
 from ..process import loop, stages
 from ..process.painter import Painter
-from ..training.checker import Verdict, check
+from ..shapes.checker import Verdict, check
 from . import arms as ways
 from .arms import ARMS, Arm, Outcome, Task
 from .prompts import read_prompts

@@ -11,10 +11,10 @@ from math import hypot
 
 from ..errors import StrokesError
 from ..process.trajectory import Cost, Round, Trajectory
-from ..training.checker import seen_in
-from ..training.expert import STEP_WRONG, Seen, Verdict, compare, judge
-from ..training.scene_graph import RELATIONS, SceneGraph, read_prompt
-from ..training.shapes import COLOURS, KINDS, Shape
+from ..shapes.checker import seen_in
+from ..shapes.critic import STEP_WRONG, Seen, Verdict, compare, judge
+from ..shapes.drawing import COLOURS, KINDS, Shape
+from ..shapes.scene_graph import RELATIONS, SceneGraph, read_prompt
 
 # A shape whose centre lies within so many pixels (at 64×64) of where it was is still there.
 SAME_PLACE = 3.0

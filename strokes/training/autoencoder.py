@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bagel.autoencoder import SCALE, build, to_original_names
-from .scene_graph import PromptMix
-from .shapes import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
+from ..shapes.drawing import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
+from ..shapes.scene_graph import PromptMix
 from .trajectories import sample_scene
 
 

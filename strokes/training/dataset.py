@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from ..bagel.images import to_image
-from .checker import seen_in
-from .expert import Seen
-from .scene_graph import TRAINED, PromptMix
-from .shapes import Scene, render
+from ..shapes.checker import seen_in
+from ..shapes.critic import Seen
+from ..shapes.drawing import Scene, render
+from ..shapes.scene_graph import TRAINED, PromptMix
 from .shards import ShardSet, build
 from .trajectories import OneShot, RoundMix, Sample, sample_one_shot, sample_round
 

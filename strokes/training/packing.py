@@ -15,7 +15,7 @@ from ..bagel.config import BagelConfig, SpecialTokens
 from ..bagel.training import Item, LatentItem, Packed, PixelItem, TextItem, pack
 from ..process.dialect import MINIATURE
 from ..process.grammar import write_critique, write_plan
-from .shapes import Scene, render, table
+from ..shapes.drawing import Scene, render, table
 from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
 # What a loss is of; every label and every target is one of them.

@@ -21,13 +21,13 @@ from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
 from ..errors import StrokesError
 from ..files import append, check_same_shapes, read_json, shapes_of, write_whole
+from ..shapes.vocabulary import write_tokenizer
 from .autoencoder import AutoencoderPreset, train_autoencoder
 from .dataset import DataPreset, Part, build_part
 from .folder import write_folder
 from .selfsampled import SelfSampling, build_selfsampled
 from .shards import ShardSet
 from .train import NetworkSize, Report, Sources, StagePreset, train
-from .vocabulary import write_tokenizer
 
 # Called as each part advances: (part, done, of, losses).
 PartReport = Callable[[str, int, int, dict[str, float]], None]

@@ -19,8 +19,8 @@ from ..process import loop, stages
 from ..process.painter import PaintSettings, Picture, TextSettings
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
+from ..shapes.scene_graph import TRAINED, PromptMix
 from .roles import Expert, Proposal, Sight
-from .scene_graph import TRAINED, PromptMix
 from .shapes_expert import ShapesExpert
 from .shards import ShardSet, build
 from .trajectories import Round, Stored, sample_prompt

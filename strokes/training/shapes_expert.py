@@ -9,11 +9,11 @@ import numpy as np
 from ..errors import StrokesError
 from ..process.painter import Picture
 from ..process.trajectory import Plan
-from .checker import seen_in
-from .expert import Seen, additions, describe, judge, mend, next_step
+from ..shapes.checker import seen_in
+from ..shapes.critic import Seen, additions, describe, judge, mend, next_step
+from ..shapes.scene_graph import SceneGraph, read_prompt
+from ..shapes.splits import HELD_OUT_PAIRS, identity, reserved
 from .roles import Judgement, Proposal
-from .scene_graph import SceneGraph, read_prompt
-from .splits import HELD_OUT_PAIRS, identity, reserved
 from .trajectories import caption
 
 

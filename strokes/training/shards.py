@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from ..errors import StrokesError
 from ..files import read_json, write_whole
-from .shapes import Shape
+from ..shapes.drawing import Shape
 from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
 log = logging.getLogger(__name__)

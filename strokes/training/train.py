@@ -24,8 +24,8 @@ from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
 from ..errors import StrokesError
 from ..files import check_same_shapes, open_safetensors, shapes_of, write_whole
+from ..shapes.drawing import UNIT
 from .packing import LOSSES, Batch, Batcher
-from .shapes import UNIT
 from .shards import ShardSet
 from .trajectories import Sample
 

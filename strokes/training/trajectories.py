@@ -9,19 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .expert import (
-    Seen,
-    Step,
-    Verdict,
-    add_instruction,
-    describe,
-    judge,
-    mend,
-    next_step,
-    object_of,
-    seen_as,
-)
-from .scene_graph import (
+from ..shapes.critic import Seen, Step, Verdict, add_instruction, describe, judge, mend, next_step, object_of, seen_as
+from ..shapes.drawing import COLOURS, KINDS, UNIT, Scene, Shape
+from ..shapes.scene_graph import (
     RELATIONS,
     Object,
     PromptMix,
@@ -32,8 +22,7 @@ from .scene_graph import (
     sample_layout,
     write_prompt,
 )
-from .shapes import COLOURS, KINDS, UNIT, Scene, Shape
-from .splits import HELD_OUT_PAIRS, held_out, nameable, reserved, trainable
+from ..shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved, trainable
 
 
 @dataclass(frozen=True, eq=False)

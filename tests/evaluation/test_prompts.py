@@ -4,8 +4,8 @@ import pytest
 
 from strokes.errors import StrokesError
 from strokes.evaluation.prompts import GROUPS, Prompt, read_prompts, write_prompts
-from strokes.training.scene_graph import CATEGORIES, read_prompt
-from strokes.training.splits import SPLITS, reserved, split_of
+from strokes.shapes.scene_graph import CATEGORIES, read_prompt
+from strokes.shapes.splits import SPLITS, reserved, split_of
 
 
 def test_written_prompts_are_distinct_and_spread_over_splits_and_kinds():

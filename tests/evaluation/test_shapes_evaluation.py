@@ -16,7 +16,7 @@ from strokes.evaluation.sheet import choose, save_examples
 from strokes.evaluation.tables import text
 from strokes.evaluation.trials import Step, Trial
 from strokes.process.trajectory import Cost
-from strokes.training.scene_graph import CATEGORIES, read_prompt
+from strokes.shapes.scene_graph import CATEGORIES, read_prompt
 
 
 def test_rounds_default_to_the_objects_and_two(oracle):

@@ -6,18 +6,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 from strokes.errors import StrokesError
-from strokes.training.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture, seen_in
-from strokes.training.expert import UNCLEAR, compare
-from strokes.training.scene_graph import (
-    Object,
-    PromptMix,
-    Relation,
-    SceneGraph,
-    read_prompt,
-    sample_graph,
-    sample_layout,
-)
-from strokes.training.shapes import GROUND, PALETTE, RADIUS, Shape, render
+from strokes.shapes.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture, seen_in
+from strokes.shapes.critic import UNCLEAR, compare
+from strokes.shapes.drawing import GROUND, PALETTE, RADIUS, Shape, render
+from strokes.shapes.scene_graph import Object, PromptMix, Relation, SceneGraph, read_prompt, sample_graph, sample_layout
 from strokes.training.trajectories import damage, sample_scene
 
 

@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strokes.training.expert import (
-    Seen,
-    additions,
-    compare,
-    describe,
-    judge,
-    mend,
-    next_step,
-    seen_as,
-)
-from strokes.training.scene_graph import PromptMix, SceneGraph, holds, read_prompt, sample_layout
-from strokes.training.shapes import Shape
+from strokes.shapes.critic import Seen, additions, compare, describe, judge, mend, next_step, seen_as
+from strokes.shapes.drawing import Shape
+from strokes.shapes.scene_graph import PromptMix, SceneGraph, holds, read_prompt, sample_layout
 from strokes.training.trajectories import damage, sample_scene
 
 SEEDS = st.integers(0, 100_000)

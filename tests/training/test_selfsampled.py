@@ -13,15 +13,15 @@ from strokes.bagel.model import Bagel
 from strokes.process import stages
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
+from strokes.shapes.scene_graph import read_prompt
+from strokes.shapes.splits import reserved
 from strokes.training import selfsampled
 from strokes.training.embedded import PRESETS
 from strokes.training.roles import Proposal
-from strokes.training.scene_graph import read_prompt
 from strokes.training.selfsampled import SelfSampling, build_selfsampled, judged
-from strokes.training.shapes import COLOURS, KINDS, Shape, render
 from strokes.training.shapes_expert import ShapesExpert
 from strokes.training.shards import ShardSet, build
-from strokes.training.splits import reserved
 from strokes.training.train import Sources, StagePreset, train
 from strokes.training.trajectories import Stored
 

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 
 from strokes.errors import StrokesError
 from strokes.files import write_whole
+from strokes.shapes.drawing import Shape
 from strokes.training.dataset import DataPreset, build_part, readable, rounds
-from strokes.training.shapes import Shape
 from strokes.training.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.training.trajectories import OneShot, Round, Stored
 

@@ -15,10 +15,10 @@ from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.vision import patchify
 from strokes.errors import StrokesError
+from strokes.shapes.scene_graph import PromptMix
 from strokes.training.dataset import DataPreset, build_part
 from strokes.training.embedded import PRESETS
 from strokes.training.packing import LOSSES, Batcher
-from strokes.training.scene_graph import PromptMix
 from strokes.training.train import Sources, StagePreset, draw, train
 from strokes.training.trajectories import OneShot, RoundMix, Stored, sample_round
 

@@ -12,7 +12,8 @@ from strokes.bagel.checkpoint import load_tokenizer
 from strokes.errors import StrokesError
 from strokes.process.dialect import MINIATURE
 from strokes.process.grammar import write_critique, write_plan
-from strokes.training.scene_graph import (
+from strokes.shapes.drawing import PALETTE, Shape, apart, inside_canvas, render
+from strokes.shapes.scene_graph import (
     CATEGORIES,
     OFF_PLACE,
     PLACES,
@@ -23,10 +24,9 @@ from strokes.training.scene_graph import (
     sample_layout,
     write_prompt,
 )
-from strokes.training.shapes import PALETTE, Shape, apart, inside_canvas, render
-from strokes.training.splits import HELD_OUT_PAIRS, SPLITS, held_out, identity, reserved, split_of, trainable
+from strokes.shapes.splits import HELD_OUT_PAIRS, SPLITS, held_out, identity, reserved, split_of, trainable
+from strokes.shapes.vocabulary import write_tokenizer
 from strokes.training.trajectories import RoundMix, growing_order, sample_round, sample_scene
-from strokes.training.vocabulary import write_tokenizer
 
 SEEDS = st.integers(0, 10_000)
 

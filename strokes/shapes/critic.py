@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
+from .drawing import GAP, Scene, Shape, apart, inside_canvas
 from .scene_graph import RELATIONS, Object, Relation, SceneGraph, article, holds, sample_layout, write_prompt
-from .shapes import GAP, Scene, Shape, apart, inside_canvas
 
 CORRECT_AND_COMPLETE = "the step is correct. nothing is missing."
 CORRECT_SO_FAR = "the step is correct. the rest comes later."

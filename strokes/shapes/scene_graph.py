@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import StrokesError
-from .shapes import COLOURS, EXTENT, GAP, KINDS, RADIUS, UNIT, Shape
+from .drawing import COLOURS, EXTENT, GAP, KINDS, RADIUS, UNIT, Shape
 
 RELATIONS = ("left of", "right of", "above", "below")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
