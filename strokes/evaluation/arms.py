@@ -18,9 +18,8 @@ from ..process.oneshot import text_to_image
 from ..process.painter import Painter, Picture
 from ..process.trajectory import Cost, Trajectory
 from ..shapes.checker import seen_in
-from ..shapes.critic import describe, judge
-from ..shapes.scene_graph import read_prompt
-from ..training.trajectories import WHOLE
+from ..shapes.critic import judge
+from ..shapes.language import WHOLE, describe, read_prompt
 from .prompts import Prompt
 from .trials import Trial
 

@@ -12,9 +12,11 @@ from math import hypot
 from ..errors import StrokesError
 from ..process.trajectory import Cost, Round, Trajectory
 from ..shapes.checker import seen_in
-from ..shapes.critic import STEP_WRONG, Seen, Verdict, compare, judge
-from ..shapes.drawing import COLOURS, KINDS, Shape
-from ..shapes.scene_graph import RELATIONS, SceneGraph, read_prompt
+from ..shapes.compare import compare
+from ..shapes.critic import STEP_WRONG, Verdict, judge
+from ..shapes.drawing import COLOURS, KINDS, Seen, Shape
+from ..shapes.language import read_prompt
+from ..shapes.scene_graph import RELATIONS, SceneGraph
 
 # A shape whose centre lies within so many pixels (at 64×64) of where it was is still there.
 SAME_PLACE = 3.0

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StrokesError
-from .critic import Seen
-from .drawing import GROUND, KINDS, PALETTE, RADIUS, UNIT, Shape, inside
-from .scene_graph import Object, Relation, SceneGraph, article, holds
+from .drawing import GROUND, KINDS, PALETTE, RADIUS, UNIT, Seen, Shape, inside
+from .language import article
+from .scene_graph import Object, Relation, SceneGraph, holds
 
 MIN_AREA = 60
 # Ground-truth shapes overlap their best outline by .87 or more, also blurred and noisy; most that ran together, by less.

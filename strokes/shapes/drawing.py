@@ -140,3 +140,15 @@ def render(scenes: Sequence[Sequence[Shape]] | Tensor, size: int = UNIT) -> Tens
             where = (owners[:, None, None], row, column)
             canvas[where] = canvas[where] * (1 - alpha) + palette[colour.long()][:, None, None, :] * alpha
     return canvas[:, window:-window, window:-window].permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A shape as it is seen; not ``clear`` where it ran together with something or lost its outline."""
+
+    shape: Shape
+    clear: bool = True
+
+
+def seen_as(scene: Sequence[Shape]) -> list[Seen]:
+    return [Seen(shape) for shape in scene]

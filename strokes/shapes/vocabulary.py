@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .scene_graph import vocabulary_words
+from .language import vocabulary_words
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<unk>")
 TAGS = ("<ins>", "</ins>", "<des>", "</des>", "<refine>", "</refine>")

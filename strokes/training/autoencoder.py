@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ..bagel.autoencoder import SCALE, build, to_original_names
 from ..shapes.drawing import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
-from ..shapes.scene_graph import PromptMix
-from .trajectories import sample_scene
+from ..shapes.sampling import PromptMix, sample_scene
 
 
 @dataclass(frozen=True)

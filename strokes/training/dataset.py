@@ -12,9 +12,8 @@ import numpy as np
 
 from ..bagel.images import to_image
 from ..shapes.checker import seen_in
-from ..shapes.critic import Seen
-from ..shapes.drawing import Scene, render
-from ..shapes.scene_graph import TRAINED, PromptMix
+from ..shapes.drawing import Scene, Seen, render
+from ..shapes.sampling import TRAINED, PromptMix
 from .shards import ShardSet, build
 from .trajectories import OneShot, RoundMix, Sample, sample_one_shot, sample_round
 

@@ -19,11 +19,11 @@ from ..process import loop, stages
 from ..process.painter import PaintSettings, Picture, TextSettings
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
-from ..shapes.scene_graph import TRAINED, PromptMix
+from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
 from .roles import Expert, Proposal, Sight
 from .shapes_expert import ShapesExpert
 from .shards import ShardSet, build
-from .trajectories import Round, Stored, sample_prompt
+from .trajectories import Round, Stored
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ from ..errors import StrokesError
 from ..process.painter import Picture
 from ..process.trajectory import Plan
 from ..shapes.checker import seen_in
-from ..shapes.critic import Seen, additions, describe, judge, mend, next_step
-from ..shapes.scene_graph import SceneGraph, read_prompt
+from ..shapes.compare import mend
+from ..shapes.critic import additions, judge, next_step
+from ..shapes.drawing import Seen
+from ..shapes.language import describe, read_prompt
+from ..shapes.scene_graph import SceneGraph
 from ..shapes.splits import HELD_OUT_PAIRS, identity, reserved
 from .roles import Judgement, Proposal
 from .trajectories import caption

@@ -9,20 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..shapes.critic import Seen, Step, Verdict, add_instruction, describe, judge, mend, next_step, object_of, seen_as
-from ..shapes.drawing import COLOURS, KINDS, UNIT, Scene, Shape
-from ..shapes.scene_graph import (
-    RELATIONS,
-    Object,
-    PromptMix,
-    Relation,
-    SceneGraph,
-    holds,
-    sample_graph,
-    sample_layout,
-    write_prompt,
-)
-from ..shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved, trainable
+from ..shapes.compare import mend, object_of
+from ..shapes.critic import Step, Verdict, judge, next_step
+from ..shapes.drawing import COLOURS, KINDS, UNIT, Scene, Seen, Shape, seen_as
+from ..shapes.language import WHOLE, add_instruction, describe
+from ..shapes.layout import sample_layout
+from ..shapes.sampling import PromptMix, sample_prompt
+from ..shapes.scene_graph import RELATIONS, Object, Relation, SceneGraph, holds
+from ..shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +70,6 @@ class Round:
 
 Sample = OneShot | Round
 
-# The instruction that paints a prompt in one step.
-WHOLE = "paint the prompt"
-
 
 @dataclass(frozen=True)
 class RoundMix:
@@ -93,22 +84,6 @@ class RoundMix:
     whole: float = 0.06
     finished: float = 0.2
     inspected: bool = True
-
-
-def sample_scene(rng: np.random.Generator, mix: PromptMix, category: str | None = None) -> tuple[SceneGraph, Scene]:
-    """A graph for training that can be laid out, and its layout."""
-    category = category or mix.draw(rng)
-    while True:
-        graph = sample_graph(rng, mix, category)
-        shapes = sample_layout(graph, rng) if trainable(graph) else None
-        if shapes is not None:
-            return graph, shapes
-
-
-def sample_prompt(rng: np.random.Generator, mix: PromptMix) -> tuple[str, SceneGraph, Scene]:
-    """A training prompt, a quarter of them in long forms."""
-    graph, shapes = sample_scene(rng, mix)
-    return write_prompt(graph, long_forms=rng.random() < 0.25), graph, shapes
 
 
 def sample_one_shot(rng: np.random.Generator, prompts: PromptMix) -> OneShot:

@@ -14,9 +14,9 @@ from strokes.errors import StrokesError
 from strokes.evaluation.prompts import write_prompts
 from strokes.process.grammar import parse_plan
 from strokes.process.painter import Painted, Picture, Profile, Written
-from strokes.shapes.critic import add_instruction
 from strokes.shapes.drawing import render
-from strokes.shapes.scene_graph import read_prompt, sample_layout, write_prompt
+from strokes.shapes.language import add_instruction, read_prompt, write_prompt
+from strokes.shapes.layout import sample_layout
 from strokes.training.trajectories import recolour
 
 OPENING = "Please create the image step-by-step: "

@@ -4,7 +4,7 @@ import pytest
 
 from strokes.evaluation.arms import ARMS
 from strokes.evaluation.shapes import evaluate
-from strokes.shapes.scene_graph import read_prompt
+from strokes.shapes.language import read_prompt
 
 
 def of(report, arm):

@@ -15,9 +15,8 @@ from strokes.evaluation.measures import (
 from strokes.evaluation.shapes import evaluate
 from strokes.evaluation.trials import Drift, Step, Trial, drifted, touched
 from strokes.process.trajectory import Cost
-from strokes.shapes.critic import Seen, seen_as
-from strokes.shapes.drawing import Shape
-from strokes.shapes.scene_graph import read_prompt
+from strokes.shapes.drawing import Seen, Shape, seen_as
+from strokes.shapes.language import read_prompt
 
 RED, BLUE, GREEN = Shape("red", "circle", 14, 14), Shape("blue", "square", 46, 16), Shape("green", "cross", 30, 48)
 

@@ -4,7 +4,8 @@ import pytest
 
 from strokes.errors import StrokesError
 from strokes.evaluation.prompts import GROUPS, Prompt, read_prompts, write_prompts
-from strokes.shapes.scene_graph import CATEGORIES, read_prompt
+from strokes.shapes.language import read_prompt
+from strokes.shapes.scene_graph import CATEGORIES
 from strokes.shapes.splits import SPLITS, reserved, split_of
 
 

@@ -16,7 +16,8 @@ from strokes.evaluation.sheet import choose, save_examples
 from strokes.evaluation.tables import text
 from strokes.evaluation.trials import Step, Trial
 from strokes.process.trajectory import Cost
-from strokes.shapes.scene_graph import CATEGORIES, read_prompt
+from strokes.shapes.language import read_prompt
+from strokes.shapes.scene_graph import CATEGORIES
 
 
 def test_rounds_default_to_the_objects_and_two(oracle):

@@ -7,10 +7,13 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from strokes.errors import StrokesError
 from strokes.shapes.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture, seen_in
-from strokes.shapes.critic import UNCLEAR, compare
+from strokes.shapes.compare import UNCLEAR, compare
 from strokes.shapes.drawing import GROUND, PALETTE, RADIUS, Shape, render
-from strokes.shapes.scene_graph import Object, PromptMix, Relation, SceneGraph, read_prompt, sample_graph, sample_layout
-from strokes.training.trajectories import damage, sample_scene
+from strokes.shapes.language import read_prompt
+from strokes.shapes.layout import sample_layout
+from strokes.shapes.sampling import PromptMix, sample_graph, sample_scene
+from strokes.shapes.scene_graph import Object, Relation, SceneGraph
+from strokes.training.trajectories import damage
 
 
 def pictures(scenes, size=64):

@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strokes.shapes.critic import Seen, additions, compare, describe, judge, mend, next_step, seen_as
-from strokes.shapes.drawing import Shape
-from strokes.shapes.scene_graph import PromptMix, SceneGraph, holds, read_prompt, sample_layout
-from strokes.training.trajectories import damage, sample_scene
+from strokes.shapes.compare import compare, mend
+from strokes.shapes.critic import additions, judge, next_step
+from strokes.shapes.drawing import Seen, Shape, seen_as
+from strokes.shapes.language import describe, read_prompt
+from strokes.shapes.layout import sample_layout
+from strokes.shapes.sampling import PromptMix, sample_scene
+from strokes.shapes.scene_graph import SceneGraph, holds
+from strokes.training.trajectories import damage
 
 SEEDS = st.integers(0, 100_000)
 RED, BLUE, GREEN = (

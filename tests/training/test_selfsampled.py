@@ -14,7 +14,7 @@ from strokes.process import stages
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
-from strokes.shapes.scene_graph import read_prompt
+from strokes.shapes.language import read_prompt
 from strokes.shapes.splits import reserved
 from strokes.training import selfsampled
 from strokes.training.embedded import PRESETS

@@ -15,7 +15,7 @@ from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.vision import patchify
 from strokes.errors import StrokesError
-from strokes.shapes.scene_graph import PromptMix
+from strokes.shapes.sampling import PromptMix
 from strokes.training.dataset import DataPreset, build_part
 from strokes.training.embedded import PRESETS
 from strokes.training.packing import LOSSES, Batcher

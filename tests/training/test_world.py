@@ -13,20 +13,13 @@ from strokes.errors import StrokesError
 from strokes.process.dialect import MINIATURE
 from strokes.process.grammar import write_critique, write_plan
 from strokes.shapes.drawing import PALETTE, Shape, apart, inside_canvas, render
-from strokes.shapes.scene_graph import (
-    CATEGORIES,
-    OFF_PLACE,
-    PLACES,
-    PromptMix,
-    holds,
-    read_prompt,
-    sample_graph,
-    sample_layout,
-    write_prompt,
-)
+from strokes.shapes.language import read_prompt, write_prompt
+from strokes.shapes.layout import OFF_PLACE, PLACES, sample_layout
+from strokes.shapes.sampling import PromptMix, sample_graph, sample_scene
+from strokes.shapes.scene_graph import CATEGORIES, holds
 from strokes.shapes.splits import HELD_OUT_PAIRS, SPLITS, held_out, identity, reserved, split_of, trainable
 from strokes.shapes.vocabulary import write_tokenizer
-from strokes.training.trajectories import RoundMix, growing_order, sample_round, sample_scene
+from strokes.training.trajectories import RoundMix, growing_order, sample_round
 
 SEEDS = st.integers(0, 10_000)
 
