@@ -18,16 +18,16 @@ from torch.utils.data import ConcatDataset
 from ..bagel.checkpoint import load
 from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
+from ..data.rollouts import SelfSampling
+from ..data.shapes.build import DataPreset
+from ..data.shapes.rounds import RoundMix
 from ..files import read_json, write_whole
 from ..shapes.scene_graph import CATEGORIES
 from ..training.autoencoder import AutoencoderPreset
-from ..training.dataset import DataPreset
 from ..training.embedded import PRESETS as EMBEDDED
 from ..training.embedded import SECOND
 from ..training.run import PartReport, TrainingRun
-from ..training.selfsampled import SelfSampling
 from ..training.train import NetworkSize, Sources, StagePreset
-from ..training.trajectories import RoundMix
 from .prompts import write_prompts
 from .shapes import evaluate
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset
 
+from ..data.rollouts import SelfSampling
+from ..data.shapes.build import DataPreset
+from ..data.shards import ShardSet
 from .autoencoder import AutoencoderPreset
 from .curves import plot_log
-from .dataset import DataPreset
 from .folder import write_folder
 from .run import PartReport, TrainingRun, refuse_strangers
-from .selfsampled import SelfSampling
-from .shards import ShardSet
 from .train import NetworkSize, StagePreset
 
 SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=100, decay=0.7)

@@ -13,10 +13,10 @@ from torch import Tensor
 from ..bagel.autoencoder import Autoencoder
 from ..bagel.config import BagelConfig, SpecialTokens
 from ..bagel.training import Item, LatentItem, Packed, PixelItem, TextItem, pack
+from ..data.shapes.rounds import Drawing, OneShot, Round, Sample, Stored
 from ..process.dialect import MINIATURE
 from ..process.grammar import write_critique, write_plan
 from ..shapes.drawing import Scene, render, table
-from .trajectories import Drawing, OneShot, Round, Sample, Stored
 
 # What a loss is of; every label and every target is one of them.
 LOSSES = ("plan", "critique", "caption", "end", "markers", "one-shot", "sketch", "refine")

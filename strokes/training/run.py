@@ -19,14 +19,14 @@ from safetensors.torch import load_file, save_file
 from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, special_tokens
 from ..bagel.model import Bagel
 from ..bagel.painter import BagelPainter
+from ..data.rollouts import SelfSampling, build_selfsampled
+from ..data.shapes.build import DataPreset, Part, build_part
+from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import append, check_same_shapes, read_json, shapes_of, write_whole
 from ..shapes.vocabulary import write_tokenizer
 from .autoencoder import AutoencoderPreset, train_autoencoder
-from .dataset import DataPreset, Part, build_part
 from .folder import write_folder
-from .selfsampled import SelfSampling, build_selfsampled
-from .shards import ShardSet
 from .train import NetworkSize, Report, Sources, StagePreset, train
 
 # Called as each part advances: (part, done, of, losses).

@@ -22,12 +22,12 @@ from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionCon
 from ..bagel.model import Bagel
 from ..bagel.training import Losses, Packed, training_forward
 from ..bagel.vision import patchify
+from ..data.shapes.rounds import Sample
+from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import check_same_shapes, open_safetensors, shapes_of, write_whole
 from ..shapes.drawing import UNIT
 from .packing import LOSSES, Batch, Batcher
-from .shards import ShardSet
-from .trajectories import Sample
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from strokes.data.shapes.rounds import recolour
 from strokes.errors import StrokesError
 from strokes.evaluation.prompts import write_prompts
 from strokes.process.grammar import parse_plan
@@ -17,7 +18,6 @@ from strokes.process.painter import Painted, Picture, Profile, Written
 from strokes.shapes.drawing import render
 from strokes.shapes.language import add_instruction, read_prompt, write_prompt
 from strokes.shapes.layout import sample_layout
-from strokes.training.trajectories import recolour
 
 OPENING = "Please create the image step-by-step: "
 

@@ -8,8 +8,8 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
+from strokes.data.shards import ShardSet
 from strokes.evaluation.ablations import BASE, PRESETS, TABLES, VARIANTS, AblationRun
-from strokes.training.shards import ShardSet
 
 
 @pytest.fixture(scope="module")

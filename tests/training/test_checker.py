@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
+from strokes.data.shapes.rounds import damage
 from strokes.errors import StrokesError
 from strokes.shapes.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture, seen_in
 from strokes.shapes.compare import UNCLEAR, compare
@@ -13,7 +14,6 @@ from strokes.shapes.language import read_prompt
 from strokes.shapes.layout import sample_layout
 from strokes.shapes.sampling import PromptMix, sample_graph, sample_scene
 from strokes.shapes.scene_graph import Object, Relation, SceneGraph
-from strokes.training.trajectories import damage
 
 
 def pictures(scenes, size=64):
@@ -141,7 +141,7 @@ def test_verdicts_say_why(prompt, shapes, reasons):
 def test_a_relation_needs_eight_pixels_and_its_own_axis(dx, dy, ok, monkeypatch):
     # Shapes so near each other run together, so the reading is given here and only the relation judged.
     found = [Found("red", "circle", 20, 20, 250, 1.0), Found("blue", "square", 20 + dx, 20 + dy, 250, 1.0)]
-    monkeypatch.setattr("strokes.training.checker.read_picture", lambda image: found)
+    monkeypatch.setattr("strokes.shapes.checker.read_picture", lambda image: found)
     assert check(picture(RED), read_prompt("a red circle left of a blue square")).ok is ok
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strokes.data.shapes.rounds import damage
 from strokes.shapes.compare import compare, mend
 from strokes.shapes.critic import additions, judge, next_step
 from strokes.shapes.drawing import Seen, Shape, seen_as
@@ -16,7 +17,6 @@ from strokes.shapes.language import describe, read_prompt
 from strokes.shapes.layout import sample_layout
 from strokes.shapes.sampling import PromptMix, sample_scene
 from strokes.shapes.scene_graph import SceneGraph, holds
-from strokes.training.trajectories import damage
 
 SEEDS = st.integers(0, 100_000)
 RED, BLUE, GREEN = (

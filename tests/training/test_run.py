@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from PIL import Image
 
 from strokes.bagel.checkpoint import load
+from strokes.data.shards import ShardSet
 from strokes.errors import StrokesError
 from strokes.training.embedded import PRESETS, EmbeddedRun, with_steps
 from strokes.training.packing import LOSSES
-from strokes.training.shards import ShardSet
 
 TOY = PRESETS["toy"]
 PARTS = {"autoencoder", "first", "second-1", "second-2"}

@@ -10,20 +10,20 @@ from PIL import Image
 from torch.utils.data import ConcatDataset
 
 from strokes.bagel.model import Bagel
+from strokes.data import rollouts as selfsampled
+from strokes.data.annotator import Proposal
+from strokes.data.rollouts import SelfSampling, build_selfsampled, judged
+from strokes.data.shapes.annotator import ShapesExpert
+from strokes.data.shapes.rounds import Stored
+from strokes.data.shards import ShardSet, build
 from strokes.process import stages
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
 from strokes.shapes.language import read_prompt
 from strokes.shapes.splits import reserved
-from strokes.training import selfsampled
 from strokes.training.embedded import PRESETS
-from strokes.training.roles import Proposal
-from strokes.training.selfsampled import SelfSampling, build_selfsampled, judged
-from strokes.training.shapes_expert import ShapesExpert
-from strokes.training.shards import ShardSet, build
 from strokes.training.train import Sources, StagePreset, train
-from strokes.training.trajectories import Stored
 
 TOY = PRESETS["toy"]
 

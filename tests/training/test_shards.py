@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
+from strokes.data.shapes.build import DataPreset, build_part, readable, rounds
+from strokes.data.shapes.rounds import OneShot, Round, Stored
+from strokes.data.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.errors import StrokesError
 from strokes.files import write_whole
 from strokes.shapes.drawing import Shape
-from strokes.training.dataset import DataPreset, build_part, readable, rounds
-from strokes.training.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
-from strokes.training.trajectories import OneShot, Round, Stored
 
 PRESET = DataPreset(one_shot=10, rounds=25, shard=10)
 

@@ -14,13 +14,13 @@ from torch.utils.data import ConcatDataset
 from strokes.bagel.model import Bagel
 from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.vision import patchify
+from strokes.data.shapes.build import DataPreset, build_part
+from strokes.data.shapes.rounds import OneShot, RoundMix, Stored, sample_round
 from strokes.errors import StrokesError
 from strokes.shapes.sampling import PromptMix
-from strokes.training.dataset import DataPreset, build_part
 from strokes.training.embedded import PRESETS
 from strokes.training.packing import LOSSES, Batcher
 from strokes.training.train import Sources, StagePreset, draw, train
-from strokes.training.trajectories import OneShot, RoundMix, Stored, sample_round
 
 TOY = PRESETS["toy"]
 STAGE = TOY.first

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strokes.bagel.checkpoint import load_tokenizer
+from strokes.data.shapes.rounds import RoundMix, growing_order, sample_round
 from strokes.errors import StrokesError
 from strokes.process.dialect import MINIATURE
 from strokes.process.grammar import write_critique, write_plan
@@ -19,7 +20,6 @@ from strokes.shapes.sampling import PromptMix, sample_graph, sample_scene
 from strokes.shapes.scene_graph import CATEGORIES, holds
 from strokes.shapes.splits import HELD_OUT_PAIRS, SPLITS, held_out, identity, reserved, split_of, trainable
 from strokes.shapes.vocabulary import write_tokenizer
-from strokes.training.trajectories import RoundMix, growing_order, sample_round
 
 SEEDS = st.integers(0, 10_000)
 

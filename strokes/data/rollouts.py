@@ -20,10 +20,10 @@ from ..process.painter import PaintSettings, Picture, TextSettings
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
-from .roles import Expert, Proposal, Sight
-from .shapes_expert import ShapesExpert
+from .annotator import Expert, Proposal, Sight
+from .shapes.annotator import ShapesExpert
+from .shapes.rounds import Round, Stored
 from .shards import ShardSet, build
-from .trajectories import Round, Stored
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from ..process.painter import Picture
 from ..process.trajectory import Plan
-from .trajectories import Drawing
+from .shapes.rounds import Drawing
 
 Sight = TypeVar("Sight")
 

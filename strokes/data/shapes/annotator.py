@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import StrokesError
-from ..process.painter import Picture
-from ..process.trajectory import Plan
-from ..shapes.checker import seen_in
-from ..shapes.compare import mend
-from ..shapes.critic import additions, judge, next_step
-from ..shapes.drawing import Seen
-from ..shapes.language import describe, read_prompt
-from ..shapes.scene_graph import SceneGraph
-from ..shapes.splits import HELD_OUT_PAIRS, identity, reserved
-from .roles import Judgement, Proposal
-from .trajectories import caption
+from ...errors import StrokesError
+from ...process.painter import Picture
+from ...process.trajectory import Plan
+from ...shapes.checker import seen_in
+from ...shapes.compare import mend
+from ...shapes.critic import additions, judge, next_step
+from ...shapes.drawing import Seen
+from ...shapes.language import describe, read_prompt
+from ...shapes.scene_graph import SceneGraph
+from ...shapes.splits import HELD_OUT_PAIRS, identity, reserved
+from ..annotator import Judgement, Proposal
+from .rounds import caption
 
 
 def taught(graph: SceneGraph, text: str) -> bool:

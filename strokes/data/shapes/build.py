@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..bagel.images import to_image
-from ..shapes.checker import seen_in
-from ..shapes.drawing import Scene, Seen, render
-from ..shapes.sampling import TRAINED, PromptMix
-from .shards import ShardSet, build
-from .trajectories import OneShot, RoundMix, Sample, sample_one_shot, sample_round
+from ...bagel.images import to_image
+from ...shapes.checker import seen_in
+from ...shapes.drawing import Scene, Seen, render
+from ...shapes.sampling import TRAINED, PromptMix
+from ..shards import ShardSet, build
+from .rounds import OneShot, RoundMix, Sample, sample_one_shot, sample_round
 
 Part = Literal["one-shot", "rounds"]
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..shapes.compare import mend, object_of
-from ..shapes.critic import Step, Verdict, judge, next_step
-from ..shapes.drawing import COLOURS, KINDS, UNIT, Scene, Seen, Shape, seen_as
-from ..shapes.language import WHOLE, add_instruction, describe
-from ..shapes.layout import sample_layout
-from ..shapes.sampling import PromptMix, sample_prompt
-from ..shapes.scene_graph import RELATIONS, Object, Relation, SceneGraph, holds
-from ..shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved
+from ...shapes.compare import mend, object_of
+from ...shapes.critic import Step, Verdict, judge, next_step
+from ...shapes.drawing import COLOURS, KINDS, UNIT, Scene, Seen, Shape, seen_as
+from ...shapes.language import WHOLE, add_instruction, describe
+from ...shapes.layout import sample_layout
+from ...shapes.sampling import PromptMix, sample_prompt
+from ...shapes.scene_graph import RELATIONS, Object, Relation, SceneGraph, holds
+from ...shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved
 
 
 @dataclass(frozen=True, eq=False)
