@@ -302,7 +302,7 @@ def train_embedded_command(
     Cut off and run again, it goes on where it was.
     """
     accelerator = _accelerator(device)
-    from .training.embedded import PRESETS, EmbeddedRun, with_steps
+    from .recipes.embedded import PRESETS, EmbeddedRun, with_steps
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
@@ -325,7 +325,7 @@ def train_ablations_command(
     The folder ends with table.md, table.json and plot.png. Cut off and run again, it goes on where it was.
     """
     accelerator = _accelerator(device)
-    from .evaluation.ablations import PRESETS, AblationRun
+    from .recipes.ablations import PRESETS, AblationRun
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")

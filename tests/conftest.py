@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
-from strokes.training.embedded import PRESETS, EmbeddedRun
+from strokes.recipes.embedded import PRESETS, EmbeddedRun
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("strokes", deadline=None)

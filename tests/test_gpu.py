@@ -11,7 +11,7 @@ from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
 from strokes.process import oneshot
 from strokes.process.painter import PaintSettings
-from strokes.training.embedded import PRESETS, EmbeddedRun
+from strokes.recipes.embedded import PRESETS, EmbeddedRun
 
 pytestmark = [
     pytest.mark.gpu,

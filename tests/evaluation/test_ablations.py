@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from strokes.data.shards import ShardSet
-from strokes.evaluation.ablations import BASE, PRESETS, TABLES, VARIANTS, AblationRun
+from strokes.recipes.ablations import BASE, PRESETS, TABLES, VARIANTS, AblationRun
 
 
 @pytest.fixture(scope="module")

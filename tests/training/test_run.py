@@ -18,7 +18,7 @@ from PIL import Image
 from strokes.bagel.checkpoint import load
 from strokes.data.shards import ShardSet
 from strokes.errors import StrokesError
-from strokes.training.embedded import PRESETS, EmbeddedRun, with_steps
+from strokes.recipes.embedded import PRESETS, EmbeddedRun, with_steps
 from strokes.training.packing import LOSSES
 
 TOY = PRESETS["toy"]

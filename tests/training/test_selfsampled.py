@@ -19,10 +19,10 @@ from strokes.data.shards import ShardSet, build
 from strokes.process import stages
 from strokes.process.painter import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
+from strokes.recipes.embedded import PRESETS
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
 from strokes.shapes.language import read_prompt
 from strokes.shapes.splits import reserved
-from strokes.training.embedded import PRESETS
 from strokes.training.train import Sources, StagePreset, train
 
 TOY = PRESETS["toy"]

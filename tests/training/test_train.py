@@ -17,8 +17,8 @@ from strokes.bagel.vision import patchify
 from strokes.data.shapes.build import DataPreset, build_part
 from strokes.data.shapes.rounds import OneShot, RoundMix, Stored, sample_round
 from strokes.errors import StrokesError
+from strokes.recipes.embedded import PRESETS
 from strokes.shapes.sampling import PromptMix
-from strokes.training.embedded import PRESETS
 from strokes.training.packing import LOSSES, Batcher
 from strokes.training.train import Sources, StagePreset, draw, train
 

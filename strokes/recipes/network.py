@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from ..bagel.config import BagelConfig
 from ..bagel.model import Bagel
 from ..files import write_whole
-from .train import NetworkSize
+from ..training.train import NetworkSize
 
 # What suits the model: read back from config.json by strokes.bagel.checkpoint.
 PAINT = {

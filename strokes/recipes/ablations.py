@@ -21,15 +21,15 @@ from ..bagel.painter import BagelPainter
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shapes.rounds import RoundMix
+from ..evaluation.prompts import write_prompts
+from ..evaluation.shapes import evaluate
 from ..files import read_json, write_whole
 from ..shapes.scene_graph import CATEGORIES
-from ..training.autoencoder import AutoencoderPreset
-from ..training.embedded import PRESETS as EMBEDDED
-from ..training.embedded import SECOND
-from ..training.run import PartReport, TrainingRun
 from ..training.train import NetworkSize, Sources, StagePreset
-from .prompts import write_prompts
-from .shapes import evaluate
+from .autoencoder import AutoencoderPreset
+from .embedded import PRESETS as EMBEDDED
+from .embedded import SECOND
+from .run import PartReport, TrainingRun
 
 
 @dataclass(frozen=True)
