@@ -362,9 +362,11 @@ def evaluate_shapes(
     and scenes longer by one object than any in training.
     """
     from .bagel.crowd import together
-    from .evaluation import shapes, sheet, tables
-    from .evaluation.arms import ARMS
-    from .evaluation.prompts import write_prompts
+    from .evaluation.shapes import benchmark as shapes
+    from .evaluation.shapes import examples as sheet
+    from .evaluation.shapes import tables
+    from .evaluation.shapes.arms import ARMS
+    from .evaluation.shapes.prompts import write_prompts
     from .terminal import bars
 
     if prompts is None:

@@ -21,8 +21,8 @@ from ..bagel.painter import BagelPainter
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shapes.rounds import RoundMix
-from ..evaluation.prompts import write_prompts
-from ..evaluation.shapes import evaluate
+from ..evaluation.shapes.benchmark import evaluate
+from ..evaluation.shapes.prompts import write_prompts
 from ..files import read_json, write_whole
 from ..shapes.scene_graph import CATEGORIES
 from ..training.train import NetworkSize, Sources, StagePreset

@@ -12,7 +12,7 @@ from PIL import Image
 
 from strokes.data.shapes.rounds import recolour
 from strokes.errors import StrokesError
-from strokes.evaluation.prompts import write_prompts
+from strokes.evaluation.shapes.prompts import write_prompts
 from strokes.process.grammar import parse_plan
 from strokes.process.painter import Painted, Picture, Profile, Written
 from strokes.shapes.drawing import render

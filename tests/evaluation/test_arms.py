@@ -2,8 +2,8 @@
 
 import pytest
 
-from strokes.evaluation.arms import ARMS
-from strokes.evaluation.shapes import evaluate
+from strokes.evaluation.shapes.arms import ARMS
+from strokes.evaluation.shapes.benchmark import evaluate
 from strokes.shapes.language import read_prompt
 
 

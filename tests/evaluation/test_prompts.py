@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from strokes.errors import StrokesError
-from strokes.evaluation.prompts import GROUPS, Prompt, read_prompts, write_prompts
+from strokes.evaluation.shapes.prompts import GROUPS, Prompt, read_prompts, write_prompts
 from strokes.shapes.language import read_prompt
 from strokes.shapes.scene_graph import CATEGORIES
 from strokes.shapes.splits import SPLITS, reserved, split_of

@@ -8,13 +8,13 @@ from PIL import Image
 
 from strokes.cli import main
 from strokes.errors import StrokesError
-from strokes.evaluation.arms import ARMS
-from strokes.evaluation.prompts import Prompt, write_prompts
-from strokes.evaluation.report import Example, Report, shares
-from strokes.evaluation.shapes import evaluate
-from strokes.evaluation.sheet import choose, save_examples
-from strokes.evaluation.tables import text
-from strokes.evaluation.trials import Step, Trial
+from strokes.evaluation.shapes.arms import ARMS
+from strokes.evaluation.shapes.benchmark import evaluate
+from strokes.evaluation.shapes.examples import choose, save_examples
+from strokes.evaluation.shapes.prompts import Prompt, write_prompts
+from strokes.evaluation.shapes.report import Example, Report, shares
+from strokes.evaluation.shapes.tables import text
+from strokes.evaluation.shapes.trials import Step, Trial
 from strokes.process.trajectory import Cost
 from strokes.shapes.language import read_prompt
 from strokes.shapes.scene_graph import CATEGORIES

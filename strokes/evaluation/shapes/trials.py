@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from math import hypot
 
-from ..errors import StrokesError
-from ..process.trajectory import Cost, Round, Trajectory
-from ..shapes.checker import seen_in
-from ..shapes.compare import compare
-from ..shapes.critic import STEP_WRONG, Verdict, judge
-from ..shapes.drawing import COLOURS, KINDS, Seen, Shape
-from ..shapes.language import read_prompt
-from ..shapes.scene_graph import RELATIONS, SceneGraph
+from ...errors import StrokesError
+from ...process.trajectory import Cost, Round, Trajectory
+from ...shapes.checker import seen_in
+from ...shapes.compare import compare
+from ...shapes.critic import STEP_WRONG, Verdict, judge
+from ...shapes.drawing import COLOURS, KINDS, Seen, Shape
+from ...shapes.language import read_prompt
+from ...shapes.scene_graph import RELATIONS, SceneGraph
 
 # A shape whose centre lies within so many pixels (at 64×64) of where it was is still there.
 SAME_PLACE = 3.0

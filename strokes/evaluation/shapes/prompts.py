@@ -8,13 +8,13 @@ from itertools import cycle
 
 import numpy as np
 
-from ..errors import StrokesError
-from ..shapes.drawing import Shape
-from ..shapes.language import read_prompt, write_prompt
-from ..shapes.layout import sample_layout
-from ..shapes.sampling import PromptMix, sample_graph
-from ..shapes.scene_graph import CATEGORIES, SceneGraph
-from ..shapes.splits import MOST_TRAINED, SPLITS, reserved, split_of
+from ...errors import StrokesError
+from ...shapes.drawing import Shape
+from ...shapes.language import read_prompt, write_prompt
+from ...shapes.layout import sample_layout
+from ...shapes.sampling import PromptMix, sample_graph
+from ...shapes.scene_graph import CATEGORIES, SceneGraph
+from ...shapes.splits import MOST_TRAINED, SPLITS, reserved, split_of
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..shapes.scene_graph import CATEGORIES
-from ..shapes.splits import SPLITS
+from ...shapes.scene_graph import CATEGORIES
+from ...shapes.splits import SPLITS
 from .arms import ARMS
 from .measures import Estimate
 from .report import Report, counted, number, shares, signed

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..shapes.splits import SPLITS
+from ...shapes.splits import SPLITS
 from . import measures
 from .arms import ARMS
 from .measures import Estimate, difference, estimates, sign_test

@@ -11,15 +11,15 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import StrokesError
-from ..process import loop, stages
-from ..process.dialect import picture_before_round
-from ..process.oneshot import text_to_image
-from ..process.painter import Painter, Picture
-from ..process.trajectory import Cost, Trajectory
-from ..shapes.checker import seen_in
-from ..shapes.critic import judge
-from ..shapes.language import WHOLE, describe, read_prompt
+from ...errors import StrokesError
+from ...process import loop, stages
+from ...process.dialect import picture_before_round
+from ...process.oneshot import text_to_image
+from ...process.painter import Painter, Picture
+from ...process.trajectory import Cost, Trajectory
+from ...shapes.checker import seen_in
+from ...shapes.critic import judge
+from ...shapes.language import WHOLE, describe, read_prompt
 from .prompts import Prompt
 from .trials import Trial
 

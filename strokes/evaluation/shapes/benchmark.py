@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from ..errors import StrokesError
-from ..process import loop, stages
-from ..process.painter import Painter
-from ..shapes.checker import Verdict, check
+from ...errors import StrokesError
+from ...process import loop, stages
+from ...process.painter import Painter
+from ...shapes.checker import Verdict, check
 from . import arms as ways
 from .arms import ARMS, Arm, Outcome, Task
+from .examples import TILE, choose
 from .prompts import read_prompts
 from .report import Example, Report
-from .sheet import TILE, choose
 from .trials import Trial, judge_rounds
 
 DEFAULT_ARMS = ("one-shot", "process")
