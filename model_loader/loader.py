@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..strokes.bagel.autoencoder import Autoencoder
 from ..strokes.bagel.checkpoint import Checkpoint, find_weights, load
 from ..strokes.bagel.context import Runner
 from ..strokes.bagel.images import to_image
 from ..strokes.bagel.memo import Memo
-from ..strokes.bagel.model import Bagel
+from ..strokes.bagel.network.autoencoder import Autoencoder
+from ..strokes.bagel.network.model import Bagel
 from ..strokes.bagel.painter import BagelPainter
 from ..strokes.process.painter import Painted, Written
 from .patcher import patcher

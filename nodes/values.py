@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
-from ..strokes.bagel.autoencoder import SCALE, SHIFT
+from ..strokes.bagel.network.autoencoder import SCALE, SHIFT
 from ..strokes.errors import StrokesError
 from ..strokes.process.painter import Picture, to_rgb
 from ..strokes.process.trajectory import Trajectory, picture_from

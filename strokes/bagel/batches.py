@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .context import Block, Recorder, Runner, Scratch, attention
-from .decoder import Attend
+from .network.decoder import Attend
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:

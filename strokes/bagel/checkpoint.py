@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..errors import StrokesError
 from ..files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
 from ..process.painter import PaintSettings, Profile, TextSettings
-from .autoencoder import SCALE, SHIFT, Autoencoder
-from .config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
-from .model import Bagel
+from .network.autoencoder import SCALE, SHIFT, Autoencoder
+from .network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from .network.model import Bagel
 
 WEIGHTS = ("ema.safetensors", "model.safetensors")
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")

@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .autoencoder import Autoencoder
 from .batches import Batches
 from .context import Block, Runner, Scratch, Segment
 from .memo import Memo
+from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..process.painter import to_rgb
-from .config import ResizeRule
+from .network.config import ResizeRule
 
 
 def resized(size: tuple[int, int], rule: ResizeRule) -> tuple[int, int]:

@@ -27,8 +27,8 @@ from .checkpoint import Checkpoint
 from .context import Block, Prefix, Runner, Segment
 from .images import resize, to_image, to_tensor
 from .memo import Memo
+from .network.vision import patchify, unpatchify
 from .text import decode
-from .vision import patchify, unpatchify
 
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from ..errors import StrokesError
 from . import flow
-from .config import SpecialTokens
 from .context import Block, Prefix, Segment
 from .images import resize, to_image, to_tensor
-from .model import Bagel
+from .network.config import SpecialTokens
+from .network.model import Bagel
+from .network.packed import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
+from .network.vision import grid_index, patchify, unpatchify
 from .painter import BranchSampler
 from .parity_set import GoldenSet
 from .text import decode
-from .training import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
-from .vision import grid_index, patchify, unpatchify
 
 NO_VAE = "no VAE weights"
 

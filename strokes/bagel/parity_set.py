@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ..errors import StrokesError
 from ..files import open_safetensors, read_json, shapes_of
-from .autoencoder import Autoencoder
 from .checkpoint import find_weights, load_autoencoder, load_network
-from .config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from .context import Runner, Segment
 from .images import resize
 from .memo import Memo
-from .model import Bagel
+from .network.autoencoder import Autoencoder
+from .network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from .network.model import Bagel
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

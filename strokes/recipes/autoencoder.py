@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..bagel.autoencoder import SCALE, build, to_original_names
+from ..bagel.network.autoencoder import SCALE, build, to_original_names
 from ..shapes.drawing import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
 from ..shapes.sampling import PromptMix, sample_scene
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..bagel.config import BagelConfig
-from ..bagel.model import Bagel
+from ..bagel.network.config import BagelConfig
+from ..bagel.network.model import Bagel
 from ..files import write_whole
 from ..training.train import NetworkSize
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..bagel.autoencoder import Autoencoder
-from ..bagel.config import BagelConfig, SpecialTokens
-from ..bagel.training import Item, LatentItem, Packed, PixelItem, TextItem, pack
+from ..bagel.network.autoencoder import Autoencoder
+from ..bagel.network.config import BagelConfig, SpecialTokens
+from ..bagel.network.packed import Item, LatentItem, Packed, PixelItem, TextItem, pack
 from ..data.shapes.rounds import Drawing, OneShot, Round, Sample, Stored
 from ..process.dialect import MINIATURE
 from ..process.grammar import write_critique, write_plan

@@ -17,11 +17,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from ..bagel.autoencoder import Autoencoder
-from ..bagel.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
-from ..bagel.model import Bagel
-from ..bagel.training import Losses, Packed, training_forward
-from ..bagel.vision import patchify
+from ..bagel.network.autoencoder import Autoencoder
+from ..bagel.network.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
+from ..bagel.network.model import Bagel
+from ..bagel.network.packed import Losses, Packed, training_forward
+from ..bagel.network.vision import patchify
 from ..data.shapes.rounds import Sample
 from ..data.shards import ShardSet
 from ..errors import StrokesError

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from strokes.bagel.checkpoint import load_tokenizer
-from strokes.bagel.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
 from strokes.bagel.flow import guided, timesteps
 from strokes.bagel.images import resized
-from strokes.bagel.model import Bagel
+from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
+from strokes.bagel.network.model import Bagel
 from strokes.bagel.parity import compare_folder, format_table
 from strokes.bagel.parity_scenarios import Scaled, Skipped, parts
 from strokes.bagel.parity_set import GoldenSet

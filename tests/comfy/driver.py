@@ -241,7 +241,7 @@ def run(prompt: dict, cache: str = "ram", stop_in: str = "", after_calls: int = 
 
 def watch_calls() -> None:
     """Count model calls (whole passes through the decoder) and raise ComfyUI's interrupt flag where a test asks."""
-    model = pack("strokes.bagel.model").Bagel
+    model = pack("strokes.bagel.network.model").Bagel
     plain = model.decode_rows
 
     def counted(self, *rest):

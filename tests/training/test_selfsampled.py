@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
-from strokes.bagel.model import Bagel
+from strokes.bagel.network.model import Bagel
 from strokes.data import rollouts as selfsampled
 from strokes.data.annotator import Proposal
 from strokes.data.rollouts import SelfSampling, build_selfsampled, judged

@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch.utils.data import ConcatDataset
 
-from strokes.bagel.model import Bagel
-from strokes.bagel.training import LatentItem, TextItem, pack, training_forward
-from strokes.bagel.vision import patchify
+from strokes.bagel.network.model import Bagel
+from strokes.bagel.network.packed import LatentItem, TextItem, pack, training_forward
+from strokes.bagel.network.vision import patchify
 from strokes.data.shapes.build import DataPreset, build_part
 from strokes.data.shapes.rounds import OneShot, RoundMix, Stored, sample_round
 from strokes.errors import StrokesError

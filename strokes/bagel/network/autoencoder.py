@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import StrokesError
-from ..files import check_shapes
+from ...errors import StrokesError
+from ...files import check_shapes
 
 SCALE, SHIFT = 0.3611, 0.1159
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
-from ..errors import StrokesError
-from ..files import Shapes
+from ...errors import StrokesError
+from ...files import Shapes
 
 
 @dataclass(frozen=True)
