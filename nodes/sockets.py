@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..strokes.bagel.flow import RENORMS
+from ..strokes.bagel.engine.flow import RENORMS
 from ..strokes.process.painter import PaintSettings, TextSettings
 
 ModelSocket = io.Custom("STROKES_MODEL")

@@ -19,9 +19,9 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .batches import Batches
-from .context import Block, Runner, Scratch, Segment
-from .memo import Memo
+from .engine.batched_runner import Batches
+from .engine.prefix import Block, Runner, Scratch, Segment
+from .engine.prefix_cache import Memo
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 

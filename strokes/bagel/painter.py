@@ -22,13 +22,13 @@ from ..process.painter import (
     Written,
     to_rgb,
 )
-from . import flow
 from .checkpoint import Checkpoint
-from .context import Block, Prefix, Runner, Segment
+from .engine import flow
+from .engine.prefix import Block, Prefix, Runner, Segment
+from .engine.prefix_cache import Memo
+from .engine.text import decode
 from .images import resize, to_image, to_tensor
-from .memo import Memo
 from .network.vision import patchify, unpatchify
-from .text import decode
 
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.

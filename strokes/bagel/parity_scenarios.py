@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from . import flow
-from .context import Block, Prefix, Segment
+from .engine import flow
+from .engine.prefix import Block, Prefix, Segment
+from .engine.text import decode
 from .images import resize, to_image, to_tensor
 from .network.config import SpecialTokens
 from .network.model import Bagel
@@ -26,7 +27,6 @@ from .network.packed import Item, LatentItem, PixelItem, TextItem, pack, trainin
 from .network.vision import grid_index, patchify, unpatchify
 from .painter import BranchSampler
 from .parity_set import GoldenSet
-from .text import decode
 
 NO_VAE = "no VAE weights"
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..errors import StrokesError
 from ..files import open_safetensors, read_json, shapes_of
 from .checkpoint import find_weights, load_autoencoder, load_network
-from .context import Runner, Segment
+from .engine.prefix import Runner, Segment
+from .engine.prefix_cache import Memo
 from .images import resize
-from .memo import Memo
 from .network.autoencoder import Autoencoder
 from .network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from .network.model import Bagel

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from strokes.bagel.checkpoint import load_tokenizer
-from strokes.bagel.flow import guided, timesteps
+from strokes.bagel.engine.flow import guided, timesteps
 from strokes.bagel.images import resized
 from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
 from strokes.bagel.network.model import Bagel

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strokes.bagel import flow
-from strokes.bagel.context import Prefix, Segment
-from strokes.bagel.text import choose, decode
+from strokes.bagel.engine import flow
+from strokes.bagel.engine.prefix import Prefix, Segment
+from strokes.bagel.engine.text import choose, decode
 from strokes.errors import Cancelled, StrokesError
 
 

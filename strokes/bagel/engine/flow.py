@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..errors import StrokesError
+from ...errors import StrokesError
 
 RENORMS = ("global", "channel", "text_channel")
 

@@ -8,8 +8,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from .context import Block, Recorder, Runner, Scratch, attention
-from .network.decoder import Attend
+from ..network.decoder import Attend
+from .prefix import Block, Recorder, Runner, Scratch, attention
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .context import Block, Prefix, Runner
+from .prefix import Block, Prefix, Runner
 
 
 @dataclass

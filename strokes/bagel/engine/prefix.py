@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .network.config import SpecialTokens
-from .network.decoder import Attend
-from .network.model import Bagel
-from .network.vision import patchify
+from ..network.config import SpecialTokens
+from ..network.decoder import Attend
+from ..network.model import Bagel
+from ..network.vision import patchify
 
 Kind = Literal["text", "latents", "pixels"]
 
