@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..strokes.bagel.checkpoint import Checkpoint, find_weights, load
 from ..strokes.bagel.engine.prefix import Runner
 from ..strokes.bagel.engine.prefix_cache import Memo
 from ..strokes.bagel.images import to_image
 from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.network.model import Bagel
 from ..strokes.bagel.painter import BagelPainter
+from ..strokes.bagel.weights.checkpoint import Checkpoint, find_weights, load
 from ..strokes.process.painter import Painted, Written
 from .patcher import patcher
 

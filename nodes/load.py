@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
 from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified
 from ..model_loader.lora import apply_lora
-from ..strokes.bagel.checkpoint import find_weights
+from ..strokes.bagel.weights.checkpoint import find_weights
 from ..strokes.errors import StrokesError
 from .live import reporting
 from .rounds import hold_for_this_run

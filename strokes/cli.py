@@ -79,8 +79,8 @@ def _painter(model: Path, steps: int | None = None) -> Any:
 
     import torch
 
-    from .bagel.checkpoint import load
     from .bagel.painter import BagelPainter
+    from .bagel.weights.checkpoint import load
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):

@@ -10,8 +10,8 @@ from hypothesis import settings
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
+from strokes.bagel.weights.checkpoint import load
 from strokes.recipes.embedded import PRESETS, EmbeddedRun
 
 # How long an example takes says more of what else the machine does than of the code.

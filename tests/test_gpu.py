@@ -7,8 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from strokes.bagel.checkpoint import load
 from strokes.bagel.painter import BagelPainter
+from strokes.bagel.weights.checkpoint import load
 from strokes.process import oneshot
 from strokes.process.painter import PaintSettings
 from strokes.recipes.embedded import PRESETS, EmbeddedRun

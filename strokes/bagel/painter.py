@@ -22,13 +22,13 @@ from ..process.painter import (
     Written,
     to_rgb,
 )
-from .checkpoint import Checkpoint
 from .engine import flow
 from .engine.prefix import Block, Prefix, Runner, Segment
 from .engine.prefix_cache import Memo
 from .engine.text import decode
 from .images import resize, to_image, to_tensor
 from .network.vision import patchify, unpatchify
+from .weights.checkpoint import Checkpoint
 
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.

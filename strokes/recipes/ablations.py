@@ -15,9 +15,9 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
-from ..bagel.checkpoint import load
 from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
+from ..bagel.weights.checkpoint import load
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shapes.rounds import RoundMix

@@ -16,9 +16,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from ..bagel.checkpoint import load, load_autoencoder, load_tokenizer, special_tokens
 from ..bagel.network.model import Bagel
 from ..bagel.painter import BagelPainter
+from ..bagel.weights.checkpoint import load, load_autoencoder, load_tokenizer, special_tokens
 from ..data.rollouts import SelfSampling, build_selfsampled
 from ..data.shapes.build import DataPreset, Part, build_part
 from ..data.shards import ShardSet

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from strokes.bagel.checkpoint import load
 from strokes.bagel.network.autoencoder import Autoencoder, to_original_names
 from strokes.bagel.painter import BagelPainter, open_image
+from strokes.bagel.weights.checkpoint import load
 from strokes.errors import StrokesError
 from strokes.process.painter import Picture
 

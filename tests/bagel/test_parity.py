@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from strokes.bagel.checkpoint import load_tokenizer
 from strokes.bagel.engine.flow import guided, timesteps
 from strokes.bagel.images import resized
 from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
@@ -22,6 +21,7 @@ from strokes.bagel.network.model import Bagel
 from strokes.bagel.parity import compare_folder, format_table
 from strokes.bagel.parity_scenarios import Scaled, Skipped, parts
 from strokes.bagel.parity_set import GoldenSet
+from strokes.bagel.weights.checkpoint import load_tokenizer
 from strokes.errors import StrokesError
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -13,8 +13,8 @@ from PIL import Image
 from server import Server
 from workflow import graph_of, inputs_of, is_widget, load, settings_of, to_prompt, widgets_of
 
-from strokes.bagel.checkpoint import load as load_checkpoint
 from strokes.bagel.painter import BagelPainter
+from strokes.bagel.weights.checkpoint import load as load_checkpoint
 from strokes.process import loop, stages, store
 
 PACK = Path(__file__).resolve().parents[2]

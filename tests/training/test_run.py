@@ -15,7 +15,7 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
-from strokes.bagel.checkpoint import load
+from strokes.bagel.weights.checkpoint import load
 from strokes.data.shards import ShardSet
 from strokes.errors import StrokesError
 from strokes.recipes.embedded import PRESETS, EmbeddedRun, with_steps

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strokes.bagel.checkpoint import load_tokenizer
+from strokes.bagel.weights.checkpoint import load_tokenizer
 from strokes.data.shapes.rounds import RoundMix, growing_order, sample_round
 from strokes.errors import StrokesError
 from strokes.process.dialect import MINIATURE

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import StrokesError
-from ..files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
-from ..process.painter import PaintSettings, Profile, TextSettings
-from .network.autoencoder import SCALE, SHIFT, Autoencoder
-from .network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
-from .network.model import Bagel
+from ...errors import StrokesError
+from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
+from ...process.painter import PaintSettings, Profile, TextSettings
+from ..network.autoencoder import SCALE, SHIFT, Autoencoder
+from ..network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from ..network.model import Bagel
 
 WEIGHTS = ("ema.safetensors", "model.safetensors")
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
