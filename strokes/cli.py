@@ -236,7 +236,7 @@ def parity(
     folder: Annotated[Path, typer.Argument(help="A golden folder: model, inputs and the reference's outputs.")],
 ) -> None:
     """Compare the engine with a folder of reference tensors; fails on any miss."""
-    from .bagel.parity import compare_folder, format_table
+    from .bagel.parity.compare import compare_folder, format_table
 
     rows = compare_folder(folder)
     print(format_table(rows))

@@ -18,9 +18,9 @@ from strokes.bagel.engine.flow import guided, timesteps
 from strokes.bagel.images import resized
 from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
 from strokes.bagel.network.model import Bagel
-from strokes.bagel.parity import compare_folder, format_table
-from strokes.bagel.parity_scenarios import Scaled, Skipped, parts
-from strokes.bagel.parity_set import GoldenSet
+from strokes.bagel.parity.compare import compare_folder, format_table
+from strokes.bagel.parity.golden import GoldenSet
+from strokes.bagel.parity.scenarios import Scaled, Skipped, parts
 from strokes.bagel.weights.checkpoint import load_tokenizer
 from strokes.errors import StrokesError
 

@@ -339,7 +339,7 @@ def parity(folder: str) -> dict:
     """``strokes parity`` with ComfyUI's layers."""
     import comfy.ops
 
-    rows = pack("strokes.bagel.parity").compare_folder(Path(folder), comfy.ops.manual_cast)
+    rows = pack("strokes.bagel.parity.compare").compare_folder(Path(folder), comfy.ops.manual_cast)
     return {"compared": len(rows), "missed": [row.name for row in rows if not row.ok]}
 
 

@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import StrokesError
-from ..files import open_safetensors, read_json, shapes_of
-from .engine.prefix import Runner, Segment
-from .engine.prefix_cache import Memo
-from .images import resize
-from .network.autoencoder import Autoencoder
-from .network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
-from .network.model import Bagel
-from .weights.checkpoint import find_weights, load_autoencoder, load_network
+from ...errors import StrokesError
+from ...files import open_safetensors, read_json, shapes_of
+from ..engine.prefix import Runner, Segment
+from ..engine.prefix_cache import Memo
+from ..images import resize
+from ..network.autoencoder import Autoencoder
+from ..network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from ..network.model import Bagel
+from ..weights.checkpoint import find_weights, load_autoencoder, load_network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -16,17 +16,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import StrokesError
-from .engine import flow
-from .engine.prefix import Block, Prefix, Segment
-from .engine.text import decode
-from .images import resize, to_image, to_tensor
-from .network.config import SpecialTokens
-from .network.model import Bagel
-from .network.packed import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
-from .network.vision import grid_index, patchify, unpatchify
-from .painter import BranchSampler
-from .parity_set import GoldenSet
+from ...errors import StrokesError
+from ..engine import flow
+from ..engine.prefix import Block, Prefix, Segment
+from ..engine.text import decode
+from ..images import resize, to_image, to_tensor
+from ..network.config import SpecialTokens
+from ..network.model import Bagel
+from ..network.packed import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
+from ..network.vision import grid_index, patchify, unpatchify
+from ..painter import BranchSampler
+from .golden import GoldenSet
 
 NO_VAE = "no VAE weights"
 

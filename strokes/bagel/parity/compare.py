@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import StrokesError
-from .parity_scenarios import Scaled, Skipped, parts
-from .parity_set import GoldenSet
+from ...errors import StrokesError
+from .golden import GoldenSet
+from .scenarios import Scaled, Skipped, parts
 
 FLOAT = 2e-4
 # Kinds whose error is relative and therefore says how exact the engine is.
