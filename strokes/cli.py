@@ -361,7 +361,7 @@ def evaluate_shapes(
     Reports by kind of prompt and by split: seen combinations, held-out pairs of colour and shape, held-out relations,
     and scenes longer by one object than any in training.
     """
-    from .bagel.crowd import together
+    from .bagel.scheduler import together
     from .evaluation.shapes import benchmark as shapes
     from .evaluation.shapes import examples as sheet
     from .evaluation.shapes import tables

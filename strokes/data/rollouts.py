@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
+from ..bagel.scheduler import together
 from ..process import loop, stages
 from ..process.painter import PaintSettings, Picture, TextSettings
 from ..process.trajectory import Round as Turn

@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
-from ..bagel.crowd import together
 from ..bagel.painter import BagelPainter
+from ..bagel.scheduler import together
 from ..bagel.weights.checkpoint import load
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from strokes.bagel.crowd import together
 from strokes.bagel.painter import BagelPainter
+from strokes.bagel.scheduler import together
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
 from strokes.process.painter import PaintSettings, TextSettings
