@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..strokes.bagel.engine.prefix import Runner
 from ..strokes.bagel.engine.prefix_cache import Memo
+from ..strokes.bagel.engine.runner import Runner
 from ..strokes.bagel.images import to_image
 from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.network.model import Bagel

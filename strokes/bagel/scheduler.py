@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from .engine.batched_runner import Batches
-from .engine.prefix import Block, Runner, Scratch, Segment
+from .engine.prefix import Block, Segment
 from .engine.prefix_cache import Memo
+from .engine.runner import Runner, Scratch
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 

@@ -6,8 +6,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strokes.bagel.engine.prefix import Prefix, Runner, Segment
+from strokes.bagel.engine.prefix import Prefix, Segment
 from strokes.bagel.engine.prefix_cache import Memo
+from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
 from strokes.process.dialect import DIALECTS, TagDialect

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..network.decoder import Attend
-from .prefix import Block, Recorder, Runner, Scratch, attention
+from .prefix import Block
+from .runner import Recorder, Runner, Scratch, attention
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .prefix import Block, Prefix, Runner
+from .prefix import Block, Prefix
+from .runner import Runner
 
 
 @dataclass

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ...errors import StrokesError
 from ...files import open_safetensors, read_json, shapes_of
-from ..engine.prefix import Runner, Segment
+from ..engine.prefix import Segment
 from ..engine.prefix_cache import Memo
+from ..engine.runner import Runner
 from ..images import resize
 from ..network.autoencoder import Autoencoder
 from ..network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config

@@ -19,13 +19,13 @@ from torch import Tensor
 from ...errors import StrokesError
 from ..engine import flow
 from ..engine.prefix import Block, Prefix, Segment
+from ..engine.sampler import BranchSampler
 from ..engine.text import decode
 from ..images import resize, to_image, to_tensor
 from ..network.config import SpecialTokens
 from ..network.model import Bagel
 from ..network.packed import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
 from ..network.vision import grid_index, patchify, unpatchify
-from ..painter import BranchSampler
 from .golden import GoldenSet
 
 NO_VAE = "no VAE weights"
