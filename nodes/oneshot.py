@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import oneshot
-from ..strokes.process.painter import Picture
+from ..strokes.process.pictures import Picture
 from .live import Live, reporting
 from .sockets import (
     ALIASES,

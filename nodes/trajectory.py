@@ -13,9 +13,9 @@ from torch import Tensor
 from ..model_loader.loader import UnifiedModel
 from ..strokes.errors import StrokesError
 from ..strokes.process import store
-from ..strokes.process.painter import Picture
+from ..strokes.process.pictures import Picture, picture_from
 from ..strokes.process.sheet import contact_sheet
-from ..strokes.process.trajectory import Round, Trajectory, check_size, picture_from
+from ..strokes.process.trajectory import Round, Trajectory, check_size
 from .live import payload, reporting
 from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
 from .values import image_from, image_to, latent_from, outputs_of

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..model_loader.loader import UnifiedModel
 from ..strokes.bagel.network.autoencoder import SCALE, SHIFT
 from ..strokes.errors import StrokesError
-from ..strokes.process.painter import Picture, to_rgb
-from ..strokes.process.trajectory import Trajectory, picture_from
+from ..strokes.process.pictures import Picture, picture_from, to_rgb
+from ..strokes.process.trajectory import Trajectory
 
 # Beside "samples": whose autoencoder a LATENT belongs to. Other nodes copy the dictionary and so hand it on.
 CODEC = "strokes_codec"

@@ -155,7 +155,7 @@ def paint(
         raise StrokesError(f"--steps {steps}: choose from 1 to 1000 model calls")
     start = None
     if image is not None:
-        from .bagel.painter import open_image
+        from .process.pictures import open_image
 
         start = open_image(str(image))
     painter = _painter(model, steps)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..process.painter import to_rgb
+from ..process.pictures import to_rgb
 from .network.config import ResizeRule
 
 

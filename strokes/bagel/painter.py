@@ -10,18 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import (
-    Keep,
-    OnStep,
-    OnText,
-    Painted,
-    PaintSettings,
-    Picture,
-    Profile,
-    TextSettings,
-    Written,
-    to_rgb,
-)
+from ..process.painter import Keep, OnStep, OnText, Painted, PaintSettings, Profile, TextSettings, Written
+from ..process.pictures import Picture
 from .engine import flow
 from .engine.prefix import Block, Prefix, Segment
 from .engine.prefix_cache import Memo
@@ -188,15 +178,3 @@ class BagelPainter:
     def encoded(self, picture: Picture) -> Picture:
         """The same picture with this model's latents."""
         return Picture(picture.image, self._latents(picture).float().numpy(), self.checkpoint.codec)
-
-
-def open_image(path: str) -> Image.Image:
-    """A picture file, fully read. Raises :class:`StrokesError` where it is none or truncated."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(image)
-    except FileNotFoundError:
-        raise StrokesError(f"no picture at {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise StrokesError(f"{path} is not a picture that can be read ({error})") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from ..process.painter import Picture
+from ..process.pictures import Picture
 from ..process.trajectory import Plan
 from .shapes.rounds import Drawing
 

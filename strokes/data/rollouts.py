@@ -16,7 +16,8 @@ import numpy as np
 from ..bagel.painter import BagelPainter
 from ..bagel.scheduler import together
 from ..process import loop, stages
-from ..process.painter import PaintSettings, Picture, TextSettings
+from ..process.painter import PaintSettings, TextSettings
+from ..process.pictures import Picture
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt

@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 from ..errors import StrokesError
 from . import grammar
 from .grammar import ParsedCritique, ParsedPlan
-from .painter import Picture, Profile, TextSettings, Written
+from .painter import Profile, TextSettings, Written
+from .pictures import Picture
 from .trajectory import Round, Trajectory
 
 

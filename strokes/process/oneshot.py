@@ -11,9 +11,10 @@ from PIL import Image
 
 from ..errors import StrokesError
 from .dialect import PictureSegment, TextSegment
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, Picture, TextSettings, Written
+from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
+from .pictures import Picture, picture_from
 from .stages import contexts
-from .trajectory import check_size, picture_from, size_for
+from .trajectory import check_size, size_for
 
 
 def text_to_image(

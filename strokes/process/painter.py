@@ -6,14 +6,14 @@ tensors, tokens or files of a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
+
+from .pictures import Picture
 
 State = TypeVar("State")
 
@@ -22,38 +22,6 @@ OnText = Callable[[str, int], None]
 # Called after each model call while a picture is painted: (calls done, calls in all, preview), where calling the preview
 # decodes the picture as the model sees it coming. May raise Cancelled.
 OnStep = Callable[[int, int, Callable[[], Image.Image]], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture of the canvas.
-
-    ``latents`` (float32, the autoencoder's scaled latents ``[C, h, w]``) are there when a model painted it; ``codec`` names
-    the autoencoder they belong to. A picture that someone outside the model changed has none and is encoded anew.
-    """
-
-    image: Image.Image
-    latents: np.ndarray | None = None
-    codec: str = ""
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the size, pixels, latents and codec."""
-        h = hashlib.sha256(f"{self.image.mode}{self.image.size}{self.codec}".encode())
-        h.update(self.image.tobytes())
-        if self.latents is not None:
-            h.update(np.ascontiguousarray(self.latents).tobytes())
-        return h.hexdigest()
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Transparency is pasted on white, everything else converted, as the reference does."""
-    if image.mode in ("RGBA", "LA", "PA") or image.info.get("transparency") is not None:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.split()[3])
-        return white
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)

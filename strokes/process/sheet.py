@@ -9,7 +9,7 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .painter import Picture
+from .pictures import Picture
 from .trajectory import Critique, Origin, Round, Trajectory
 
 _TILE, _TEXT, _GAP, _MARGIN = 256, 256, 20, 28

@@ -18,7 +18,8 @@ from PIL import Image
 
 from ..errors import StrokesError
 from .dialect import PictureSegment, Segment, dialect_of
-from .painter import Keep, OnStep, OnText, Painted, Painter, PaintSettings, Picture, State, TextSettings
+from .painter import Keep, OnStep, OnText, Painted, Painter, PaintSettings, State, TextSettings
+from .pictures import Picture, picture_from
 from .trajectory import (
     Author,
     Cost,
@@ -30,7 +31,6 @@ from .trajectory import (
     Refinement,
     Trajectory,
     check_size,
-    picture_from,
     size_for,
 )
 

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file as save_tensors
 
 from ..errors import StrokesError
 from ..files import write_whole
-from .painter import Picture, to_rgb
+from .pictures import Picture, to_rgb
 from .trajectory import FORMAT_VERSION, Cost, Critique, End, Origin, Painting, Plan, Refinement, Trajectory
 
 DOCUMENT, PICTURES = "trajectory.json", "pictures"

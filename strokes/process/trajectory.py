@@ -12,7 +12,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..errors import StrokesError
-from .painter import Picture, Profile, to_rgb
+from .painter import Profile
+from .pictures import Picture, picture_from
 
 FORMAT_VERSION = 1
 
@@ -242,16 +243,6 @@ class Trajectory:
 
     def _with_current(self, **turn: Any) -> Trajectory:
         return replace(self, rounds=(*self.rounds[:-1], replace(self.rounds[-1], **turn)))
-
-
-def picture_from(image: Image.Image | Picture, size: tuple[int, int]) -> Picture:
-    """An image from outside the model as a picture of ``size``: RGB, resampled (Lanczos) where it differs."""
-    if isinstance(image, Picture):
-        if image.image.size == size:
-            return image
-        image = image.image
-    image = to_rgb(image)
-    return Picture(image if image.size == size else image.resize(size, Image.Resampling.LANCZOS))
 
 
 def check_size(size: tuple[int, int], profile: Profile) -> None:

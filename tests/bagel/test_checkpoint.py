@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from strokes.bagel.network.autoencoder import Autoencoder, to_original_names
-from strokes.bagel.painter import BagelPainter, open_image
+from strokes.bagel.painter import BagelPainter
 from strokes.bagel.weights.checkpoint import load
 from strokes.errors import StrokesError
-from strokes.process.painter import Picture
+from strokes.process.pictures import Picture, open_image
 
 
 @pytest.fixture

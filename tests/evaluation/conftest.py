@@ -14,7 +14,8 @@ from strokes.data.shapes.rounds import recolour
 from strokes.errors import StrokesError
 from strokes.evaluation.shapes.prompts import write_prompts
 from strokes.process.grammar import parse_plan
-from strokes.process.painter import Painted, Picture, Profile, Written
+from strokes.process.painter import Painted, Profile, Written
+from strokes.process.pictures import Picture
 from strokes.shapes.drawing import render
 from strokes.shapes.language import add_instruction, read_prompt, write_prompt
 from strokes.shapes.layout import sample_layout

@@ -10,7 +10,8 @@ from PIL import Image
 
 from strokes.errors import StrokesError
 from strokes.process import loop, stages
-from strokes.process.painter import Painted, PaintSettings, Picture, Profile, TextSettings, Written
+from strokes.process.painter import Painted, PaintSettings, Profile, TextSettings, Written
+from strokes.process.pictures import Picture
 
 PLAN = "<ins>Add a {}.</ins><des>A scene with a {}.</des>"
 ROUND = [PLAN.format("cat", "cat"), "The intermediate step is correct.", "go on"]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from strokes import files
 from strokes.errors import StrokesError
-from strokes.process.painter import Picture
+from strokes.process.pictures import Picture
 from strokes.process.store import load, save
 from strokes.process.trajectory import (
     Cost,

@@ -17,7 +17,7 @@ from strokes.data.shapes.annotator import ShapesExpert
 from strokes.data.shapes.rounds import Stored
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
-from strokes.process.painter import Picture
+from strokes.process.pictures import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
 from strokes.recipes.embedded import PRESETS
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...errors import StrokesError
-from ...process.painter import Picture
+from ...process.pictures import Picture
 from ...process.trajectory import Plan
 from ...shapes.checker import seen_in
 from ...shapes.compare import mend

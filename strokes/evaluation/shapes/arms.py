@@ -15,7 +15,8 @@ from ...errors import StrokesError
 from ...process import loop, stages
 from ...process.dialect import picture_before_round
 from ...process.oneshot import text_to_image
-from ...process.painter import Painter, Picture
+from ...process.painter import Painter
+from ...process.pictures import Picture
 from ...process.trajectory import Cost, Trajectory
 from ...shapes.checker import seen_in
 from ...shapes.critic import judge
