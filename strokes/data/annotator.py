@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from ..process.pictures import Picture
 from ..process.trajectory import Plan
-from .shapes.rounds import Drawing
+from .samples import Drawing
 
 Sight = TypeVar("Sight")
 

@@ -22,8 +22,8 @@ from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
 from .annotator import Expert, Proposal, Sight
+from .samples import Round, Stored
 from .shapes.annotator import ShapesExpert
-from .shapes.rounds import Round, Stored
 from .shards import ShardSet, build
 
 

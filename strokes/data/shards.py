@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from ..errors import StrokesError
 from ..files import read_json, write_whole
 from ..shapes.drawing import Shape
-from .shapes.rounds import Drawing, OneShot, Round, Sample, Stored
+from .samples import Drawing, OneShot, Round, Sample, Stored
 
 log = logging.getLogger(__name__)
 

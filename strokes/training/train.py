@@ -22,7 +22,7 @@ from ..bagel.network.config import BagelConfig, LanguageConfig, SpecialTokens, V
 from ..bagel.network.model import Bagel
 from ..bagel.network.packed import Losses, Packed, training_forward
 from ..bagel.network.vision import patchify
-from ..data.shapes.rounds import Sample
+from ..data.samples import Sample
 from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import check_same_shapes, open_safetensors, shapes_of, write_whole

@@ -13,8 +13,8 @@ from strokes.bagel.network.model import Bagel
 from strokes.data import rollouts as selfsampled
 from strokes.data.annotator import Proposal
 from strokes.data.rollouts import SelfSampling, build_selfsampled, judged
+from strokes.data.samples import Stored
 from strokes.data.shapes.annotator import ShapesExpert
-from strokes.data.shapes.rounds import Stored
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
 from strokes.process.pictures import Picture

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
+from strokes.data.samples import OneShot, Round, Stored
 from strokes.data.shapes.build import DataPreset, build_part, readable, rounds
-from strokes.data.shapes.rounds import OneShot, Round, Stored
 from strokes.data.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.errors import StrokesError
 from strokes.files import write_whole

@@ -14,8 +14,9 @@ from torch.utils.data import ConcatDataset
 from strokes.bagel.network.model import Bagel
 from strokes.bagel.network.packed import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.network.vision import patchify
+from strokes.data.samples import OneShot, Stored
 from strokes.data.shapes.build import DataPreset, build_part
-from strokes.data.shapes.rounds import OneShot, RoundMix, Stored, sample_round
+from strokes.data.shapes.rounds import RoundMix, sample_round
 from strokes.errors import StrokesError
 from strokes.recipes.embedded import PRESETS
 from strokes.shapes.sampling import PromptMix

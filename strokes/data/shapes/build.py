@@ -14,8 +14,9 @@ from ...bagel.images import to_image
 from ...shapes.checker import seen_in
 from ...shapes.drawing import Scene, Seen, render
 from ...shapes.sampling import TRAINED, PromptMix
+from ..samples import OneShot, Sample
 from ..shards import ShardSet, build
-from .rounds import OneShot, RoundMix, Sample, sample_one_shot, sample_round
+from .rounds import RoundMix, sample_one_shot, sample_round
 
 Part = Literal["one-shot", "rounds"]
 
