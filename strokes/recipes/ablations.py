@@ -25,10 +25,12 @@ from ..evaluation.shapes.benchmark import evaluate
 from ..evaluation.shapes.prompts import write_prompts
 from ..files import read_json, write_whole
 from ..shapes.scene_graph import CATEGORIES
-from ..training.train import NetworkSize, Sources, StagePreset
+from ..training.presets import StagePreset
+from ..training.stream import Sources
 from .autoencoder import AutoencoderPreset
 from .embedded import PRESETS as EMBEDDED
 from .embedded import SECOND
+from .network import NetworkSize
 from .run import PartReport, TrainingRun
 
 

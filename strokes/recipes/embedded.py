@@ -12,9 +12,9 @@ from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shards import ShardSet
 from ..training.curves import plot_log
-from ..training.train import NetworkSize, StagePreset
+from ..training.presets import StagePreset
 from .autoencoder import AutoencoderPreset
-from .network import write_folder
+from .network import NetworkSize, write_folder
 from .run import PartReport, TrainingRun, refuse_strangers
 
 SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=100, decay=0.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ..bagel.network.config import BagelConfig
+from ..bagel.network.config import BagelConfig, LanguageConfig, VisionConfig
 from ..bagel.network.model import Bagel
 from ..files import write_whole
-from ..training.train import NetworkSize
+from ..shapes.drawing import UNIT
 
 # What suits the model: read back from config.json by strokes.bagel.checkpoint.
 PAINT = {
@@ -87,3 +88,34 @@ def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
         write_whole(folder / name, partial(Path.write_text, data=text))
     state = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
     write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Sizes of the small network; canvas sides are at most ``canvas`` pixels."""
+
+    hidden: int = 192
+    intermediate: int = 512
+    layers: int = 6
+    heads: int = 6
+    kv_heads: int = 2
+    vision_hidden: int = 128
+    vision_layers: int = 2
+    vision_heads: int = 4
+    vision_patch: int = 16
+    canvas: int = UNIT
+
+    def config(self, vocab_size: int, latent_channels: int) -> BagelConfig:
+        return BagelConfig(
+            language=LanguageConfig(
+                vocab_size, self.hidden, self.intermediate, self.layers, self.heads, self.kv_heads,
+                self.hidden // self.heads, rope_theta=10000.0,
+            ),
+            vision=VisionConfig(
+                self.vision_hidden, 2 * self.vision_hidden, self.vision_layers, self.vision_heads,
+                self.vision_patch, self.canvas // self.vision_patch,
+            ),
+            latent_patch_size=2,
+            latent_channels=latent_channels,
+            max_latent_size=self.canvas // 16,
+        )  # fmt: skip

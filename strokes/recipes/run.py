@@ -25,9 +25,11 @@ from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import append, check_same_shapes, read_json, shapes_of, write_whole
 from ..shapes.vocabulary import write_tokenizer
-from ..training.train import NetworkSize, Report, Sources, StagePreset, train
+from ..training.presets import StagePreset
+from ..training.stream import Sources
+from ..training.train import Report, train
 from .autoencoder import AutoencoderPreset, train_autoencoder
-from .network import write_folder
+from .network import NetworkSize, write_folder
 
 # Called as each part advances: (part, done, of, losses).
 PartReport = Callable[[str, int, int, dict[str, float]], None]

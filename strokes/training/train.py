@@ -8,118 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..bagel.network.autoencoder import Autoencoder
-from ..bagel.network.config import BagelConfig, LanguageConfig, SpecialTokens, VisionConfig
+from ..bagel.network.config import SpecialTokens
 from ..bagel.network.model import Bagel
 from ..bagel.network.packed import Losses, Packed, training_forward
 from ..bagel.network.vision import patchify
-from ..data.samples import Sample
-from ..data.shards import ShardSet
 from ..errors import StrokesError
-from ..files import check_same_shapes, open_safetensors, shapes_of, write_whole
-from ..shapes.drawing import UNIT
 from .packing import LOSSES, Batch, Batcher
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """Sizes of the small network; canvas sides are at most ``canvas`` pixels."""
-
-    hidden: int = 192
-    intermediate: int = 512
-    layers: int = 6
-    heads: int = 6
-    kv_heads: int = 2
-    vision_hidden: int = 128
-    vision_layers: int = 2
-    vision_heads: int = 4
-    vision_patch: int = 16
-    canvas: int = UNIT
-
-    def config(self, vocab_size: int, latent_channels: int) -> BagelConfig:
-        return BagelConfig(
-            language=LanguageConfig(
-                vocab_size, self.hidden, self.intermediate, self.layers, self.heads, self.kv_heads,
-                self.hidden // self.heads, rope_theta=10000.0,
-            ),
-            vision=VisionConfig(
-                self.vision_hidden, 2 * self.vision_hidden, self.vision_layers, self.vision_heads,
-                self.vision_patch, self.canvas // self.vision_patch,
-            ),
-            latent_patch_size=2,
-            latent_channels=latent_channels,
-            max_latent_size=self.canvas // 16,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class StagePreset:
-    """Length and mix of one stage of training.
-
-    Of ``batch`` samples a step, a share is one-shot; it moves linearly from ``one_shot[0]`` to ``one_shot[1]`` in the
-    first ``ramp`` steps. Of the rounds, ``own`` are self-sampled.
-    """
-
-    steps: int = 4000
-    batch: int = 48
-    one_shot: tuple[float, float] = (0.6, 0.35)
-    ramp: int = 1500
-    own: float = 0.0
-    noise_levels: int = 3
-    # Where a shape goes is decided at t above 0.85, which plain logit-normal times hardly visit.
-    shift: float = 3.0
-    learning_rate: float = 2e-3
-    warmup: int = 200
-    decay: float = 0.3
-    ema: float = 0.999
-    text_weight: float = 0.3
-    text_free: float = 0.1
-
-    def rate(self, step: int) -> float:
-        """Factor of the learning rate: linear warm-up, constant, linear fall to zero over the last ``decay`` of the stage."""
-        return min(1.0, (step + 1) / self.warmup, (self.steps - step) / (self.decay * self.steps))
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where samples come from; ``own`` are self-sampled rounds."""
-
-    one_shot: ShardSet
-    rounds: ShardSet | None = None
-    own: ConcatDataset[Sample] | None = None
-
-
-def draw(sources: Sources, preset: StagePreset, step: int, rng: np.random.Generator) -> list[Sample]:
-    """The samples of a step."""
-    first, last = preset.one_shot
-    share = first + (last - first) * min(1.0, step / preset.ramp)
-    one_shot = round(share * preset.batch)
-    own = round(preset.own * (preset.batch - one_shot))
-    parts = ((sources.one_shot, one_shot), (sources.rounds, preset.batch - one_shot - own), (sources.own, own))
-    return [
-        shards[int(i)] for shards, count in parts if shards and count for i in rng.integers(len(shards), size=count)
-    ]
-
-
-class BatchStream(Dataset):
-    """The batch of each step, a function of (seed, step, process) alone, so that workers and resumed runs draw the same."""
-
-    def __init__(self, sources: Sources, preset: StagePreset, batcher: Batcher, seed: int, process: tuple[int, int]):
-        self.sources, self.preset, self.batcher, self.seed, self.process = sources, preset, batcher, seed, process
-
-    def __getitem__(self, step: int) -> tuple[int, Batch]:
-        rank, processes = self.process
-        samples = draw(self.sources, self.preset, step, np.random.default_rng((self.seed, step)))[rank::processes]
-        return step, self.batcher(samples, np.random.default_rng((self.seed, step, 1 + rank)))
+from .presets import StagePreset
+from .state import RunState
+from .stream import BatchStream, Sources
 
 
 class Objective(nn.Module):
@@ -231,51 +136,3 @@ def _parameter_groups(model: Bagel) -> list[dict]:
         {"params": [p for p in trained if p.ndim == 2], "weight_decay": 0.01},
         {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0},
     ]
-
-
-class RunState:
-    """All that a run needs to go on: weights, their average, the optimizer's moments, the step."""
-
-    def __init__(self, model: Bagel, optimizer: torch.optim.Optimizer):
-        self.parameters = dict(model.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.optimizer = optimizer
-
-    def follow(self, decay: float) -> None:
-        """Move the average towards the weights."""
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
-
-    def take_average(self) -> None:
-        for name, parameter in self.parameters.items():
-            parameter.data.copy_(self.average[name])
-
-    def save(self, folder: Path, step: int) -> None:
-        from safetensors.torch import save_file
-
-        tensors = {f"average.{name}": value for name, value in self.average.items()}
-        for name, p in self.parameters.items():
-            tensors[f"model.{name}"] = p.detach()
-            for key, value in self.optimizer.state.get(p, {}).items():
-                tensors[f"optimizer.{name}.{key}"] = value
-        whole = {name: value.contiguous() for name, value in tensors.items()}
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "state.safetensors", lambda path: save_file(whole, path, {"step": str(step)}))
-
-    def load(self, folder: Path) -> int:
-        """The step to go on from; 0 where nothing was saved. Raises StrokesError for a damaged file or the state of another
-        network."""
-        path = folder / "state.safetensors"
-        if not path.exists():
-            return 0
-        saved = {key: shape for key, shape in shapes_of(path).items() if key.startswith("model.")}
-        wanted = {f"model.{name}": tuple(p.shape) for name, p in self.parameters.items()}
-        check_same_shapes(saved, wanted, f"the state {path}")
-        with open_safetensors(path) as file:
-            for name, parameter in self.parameters.items():
-                parameter.data.copy_(file.get_tensor(f"model.{name}"))
-                self.average[name].copy_(file.get_tensor(f"average.{name}"))
-                if parameter.requires_grad:
-                    state = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
-                    moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}
-                    self.optimizer.state[parameter] = {**state, **moments}
-            return int(file.metadata()["step"])

@@ -23,7 +23,9 @@ from strokes.recipes.embedded import PRESETS
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
 from strokes.shapes.language import read_prompt
 from strokes.shapes.splits import reserved
-from strokes.training.train import Sources, StagePreset, train
+from strokes.training.presets import StagePreset
+from strokes.training.stream import Sources
+from strokes.training.train import train
 
 TOY = PRESETS["toy"]
 

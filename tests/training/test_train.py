@@ -21,7 +21,9 @@ from strokes.errors import StrokesError
 from strokes.recipes.embedded import PRESETS
 from strokes.shapes.sampling import PromptMix
 from strokes.training.packing import LOSSES, Batcher
-from strokes.training.train import Sources, StagePreset, draw, train
+from strokes.training.presets import StagePreset
+from strokes.training.stream import Sources, draw
+from strokes.training.train import train
 
 TOY = PRESETS["toy"]
 STAGE = TOY.first
