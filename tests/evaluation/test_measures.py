@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from strokes.evaluation.shapes.benchmark import evaluate
-from strokes.evaluation.shapes.measures import MEASURES, RESAMPLES, counts, difference, estimates, resamples, sign_test
+from strokes.evaluation.shapes.measures import MEASURES, counts, difference, estimates
 from strokes.evaluation.shapes.trials import Drift, Step, Trial, drifted, touched
+from strokes.evaluation.statistics import RESAMPLES, resamples, sign_test
 from strokes.process.trajectory import Cost
 from strokes.shapes.drawing import Seen, Shape, seen_as
 from strokes.shapes.language import read_prompt

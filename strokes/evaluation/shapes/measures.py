@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from math import comb, isfinite
+from functools import partial
 
 import numpy as np
 
+from ..statistics import Estimate, _estimate, ratios
 from .trials import Drift, Step, Trial
-
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measure with its 95 % bootstrap interval. ``of`` is how many cases it was taken from; without one the value is
-    None, and so is an end of the interval that has no limit."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    of: int
-
 
 # (numerator, denominator) of a trial.
 Count = Callable[[Trial], tuple[float, float]]
@@ -130,35 +115,3 @@ def difference(table: np.ndarray, other: np.ndarray, measure: str = "exact match
     at = list(MEASURES).index(measure)
     pair = ratios(np.stack([table[:, at], other[:, at]], 1))
     return _estimate(pair[:, 0] - pair[:, 1], int(table[:, at, 1].sum()))
-
-
-def ratios(table: np.ndarray) -> np.ndarray:
-    """Ratios ``[1 + resamples, measures]``: first those of all prompts, then those of every resample."""
-    flat = table.reshape(len(table), -1)
-    drawn = np.concatenate([flat.sum(0, keepdims=True), resamples(len(table)) @ flat]).reshape(-1, *table.shape[1:])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return drawn[..., 0] / drawn[..., 1]
-
-
-@lru_cache(maxsize=4)
-def resamples(prompts: int) -> np.ndarray:
-    """How often each prompt is drawn in each resample, ``[resamples, prompts]``: the same whenever asked."""
-    drawn = np.random.default_rng(prompts).integers(prompts, size=(RESAMPLES, prompts))
-    drawn += np.arange(RESAMPLES)[:, None] * prompts
-    return np.bincount(drawn.ravel(), minlength=RESAMPLES * prompts).reshape(RESAMPLES, prompts).astype(float)
-
-
-def _estimate(drawn: np.ndarray, of: int) -> Estimate:
-    """From the ratio itself and those of the resamples. Resamples without a case (0/0) are left out."""
-    known = drawn[1:][~np.isnan(drawn[1:])]
-    if not of or not isfinite(drawn[0]) or not len(known):
-        return Estimate(None, None, None, of)
-    # Without interpolation: an end may be infinite.
-    low, high = np.quantile(known, (0.025, 0.975), method="inverted_cdf").tolist()
-    return Estimate(float(drawn[0]), low if isfinite(low) else None, high if isfinite(high) else None, of)
-
-
-def sign_test(won: int, lost: int) -> float:
-    """Exact two-sided p of so many wins and losses: for pairs that only one of two arms got right, McNemar's."""
-    tail = sum(comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
-    return min(1.0, 2 * tail)

@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from ...shapes.splits import SPLITS
+from ..statistics import Estimate, sign_test
 from . import measures
 from .arms import ARMS
-from .measures import Estimate, difference, estimates, sign_test
+from .measures import difference, estimates
 from .prompts import GROUPS, Prompt
 from .trials import Trial
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from ...shapes.scene_graph import CATEGORIES
 from ...shapes.splits import SPLITS
+from ..statistics import Estimate
 from .arms import ARMS
-from .measures import Estimate
 from .report import Report, counted, number, shares, signed
 
 Format = Callable[[Estimate], str]
