@@ -1,6 +1,6 @@
 """``python -m strokes``: what ``accelerate launch -m strokes …`` starts in each process."""
 
-from .cli import main
+from .cli.main import main
 
 # Worker processes import this module too.
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from strokes.cli import main
+from strokes.cli.main import main
 from strokes.process.store import load
 
 ROOT = Path(__file__).parent.parent
@@ -126,7 +126,15 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, toy_folder, args, says):
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path, endless_folder):
-    command = [sys.executable, "-c", "from strokes.cli import main; main()", "paint", "a red circle", "--rounds", "3"]
+    command = [
+        sys.executable,
+        "-c",
+        "from strokes.cli.main import main; main()",
+        "paint",
+        "a red circle",
+        "--rounds",
+        "3",
+    ]
     command += ["--model", str(endless_folder), "--out", "stopped", "--steps", "1000"]
     # A shell that runs the tests in the background hands on that SIGINT is ignored.
     listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-from strokes.cli import main
+from strokes.cli.main import main
 from strokes.errors import StrokesError
 from strokes.evaluation.shapes.arms import ARMS
 from strokes.evaluation.shapes.benchmark import evaluate

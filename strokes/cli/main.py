@@ -16,8 +16,8 @@ import click
 import typer
 from rich.console import Console
 
-from .errors import Cancelled, StrokesError
-from .files import write_whole
+from ..errors import Cancelled, StrokesError
+from ..files import write_whole
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,7 +31,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 console = Console(stderr=True)
 
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 ModelOption = Annotated[
     Path,
@@ -79,8 +79,8 @@ def _painter(model: Path, steps: int | None = None) -> Any:
 
     import torch
 
-    from .bagel.painter import BagelPainter
-    from .bagel.weights.checkpoint import load
+    from ..bagel.painter import BagelPainter
+    from ..bagel.weights.checkpoint import load
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):
@@ -146,7 +146,7 @@ def paint(
     The output folder holds the picture of every turn, the contact sheet sheet.png, the page index.html and
     trajectory.json, which `strokes show` and the nodes open again.
     """
-    from .process import loop, stages
+    from ..process import loop, stages
 
     canvas = parse_size(size) if size else None
     if rounds is not None:
@@ -155,14 +155,14 @@ def paint(
         raise StrokesError(f"--steps {steps}: choose from 1 to 1000 model calls")
     start = None
     if image is not None:
-        from .process.pictures import open_image
+        from ..process.pictures import open_image
 
         start = open_image(str(image))
     painter = _painter(model, steps)
     trajectory = stages.begin(painter, prompt, canvas, start)
     folder = _new_folder(out, prompt)
 
-    from .process.store import save
+    from ..process.store import save
     from .terminal import PaintScreen
 
     path = save(trajectory, folder)
@@ -203,7 +203,7 @@ def paint(
 
 def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
     """The contact sheet and the page, each written whole or not at all."""
-    from .process.sheet import contact_sheet, html_page
+    from ..process.sheet import contact_sheet, html_page
 
     sheet, page = folder / "sheet.png", folder / "index.html"
     write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))
@@ -219,7 +219,7 @@ def show(
     ] = None,
 ) -> None:
     """Make the contact sheet (PNG) and one self-contained HTML page of a saved trajectory."""
-    from .process.store import load
+    from ..process.store import load
 
     loaded = load(trajectory)
     folder = out or (trajectory if trajectory.is_dir() else trajectory.parent)
@@ -236,7 +236,7 @@ def parity(
     folder: Annotated[Path, typer.Argument(help="A golden folder: model, inputs and the reference's outputs.")],
 ) -> None:
     """Compare the engine with a folder of reference tensors; fails on any miss."""
-    from .bagel.parity.compare import compare_folder, format_table
+    from ..bagel.parity.compare import compare_folder, format_table
 
     rows = compare_folder(folder)
     print(format_table(rows))
@@ -302,7 +302,7 @@ def train_embedded_command(
     Cut off and run again, it goes on where it was.
     """
     accelerator = _accelerator(device)
-    from .recipes.embedded import PRESETS, EmbeddedRun, with_steps
+    from ..recipes.embedded import PRESETS, EmbeddedRun, with_steps
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
@@ -325,7 +325,7 @@ def train_ablations_command(
     The folder ends with table.md, table.json and plot.png. Cut off and run again, it goes on where it was.
     """
     accelerator = _accelerator(device)
-    from .recipes.ablations import PRESETS, AblationRun
+    from ..recipes.ablations import PRESETS, AblationRun
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
@@ -361,12 +361,12 @@ def evaluate_shapes(
     Reports by kind of prompt and by split: seen combinations, held-out pairs of colour and shape, held-out relations,
     and scenes longer by one object than any in training.
     """
-    from .bagel.scheduler import together
-    from .evaluation.shapes import benchmark as shapes
-    from .evaluation.shapes import examples as sheet
-    from .evaluation.shapes import tables
-    from .evaluation.shapes.arms import ARMS
-    from .evaluation.shapes.prompts import write_prompts
+    from ..bagel.scheduler import together
+    from ..evaluation.shapes import benchmark as shapes
+    from ..evaluation.shapes import examples as sheet
+    from ..evaluation.shapes import tables
+    from ..evaluation.shapes.arms import ARMS
+    from ..evaluation.shapes.prompts import write_prompts
     from .terminal import bars
 
     if prompts is None:

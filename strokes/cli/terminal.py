@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .process.grammar import readable
-from .process.loop import Events
-from .process.trajectory import Trajectory
+from ..process.grammar import readable
+from ..process.loop import Events
+from ..process.trajectory import Trajectory
 
 STAGES = {"plan": "Plan", "sketch": "Sketch", "inspect": "Inspect", "refine": "Refine"}
 
