@@ -45,8 +45,6 @@ def write_prompt(graph: SceneGraph, long_forms: bool = False) -> str:
 
 
 _NOUN = re.compile(rf"(a|an|the|{'|'.join(NUMBERS)}) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})(es|s)?\b")
-
-
 _RELATION = re.compile(r" (?:to the )?(left of|right of)| (above|below)")
 
 

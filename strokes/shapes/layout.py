@@ -12,8 +12,6 @@ from .scene_graph import MIN_OFFSET, SceneGraph
 # Where layouts put shapes first: a loose grid of three by three, each place off by at most so much. Anywhere at all would
 # spend a small model's training on places, of which no prompt asks more than sides.
 PLACES = (10.5, 32.0, 53.5)
-
-
 OFF_PLACE = 1.5
 
 

@@ -91,7 +91,6 @@ def attend_to(past: Sequence[Sequence[Block]], causal: bool = False, recorder: R
 # Blocks before a segment, its first rope position, the segment.
 Prefill = tuple[Sequence[Block], int, Segment]
 
-
 # (blocks, rope position) of each branch, noised tokens ``[N, token_dim]``, their time.
 Denoise = tuple[Sequence[tuple[Sequence[Block], int]], Tensor, float]
 

@@ -1,0 +1,48 @@
+"""What several commands share: the console, their common options, and opening the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..errors import StrokesError
+
+console = Console(stderr=True)
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+
+ModelOption = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        help="A model folder like BAGEL-7B-MoT's. [default: the small model that ships along]",
+        show_default=False,
+    ),
+]
+
+SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.", min=0)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def open_model(model: Path, steps: int | None = None) -> Any:
+    """The model behind a painter, on a GPU where there is one; ``steps`` replaces what its profile says."""
+    from dataclasses import replace
+
+    import torch
+
+    from ..bagel.painter import BagelPainter
+    from ..bagel.weights.checkpoint import load
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with console.status(f"loading {model.name}"):
+        try:
+            checkpoint = load(model, device)
+        except torch.OutOfMemoryError:
+            raise StrokesError(f"{model} does not fit the GPU's memory: free some, or hide the GPU") from None
+    if steps is not None:
+        profile = checkpoint.profile
+        first, edit = (replace(settings, steps=steps) for settings in (profile.first, profile.edit))
+        checkpoint.profile = replace(profile, first=first, edit=edit)
+    return BagelPainter(checkpoint)

@@ -1,0 +1,80 @@
+"""``strokes evaluate``: benchmarks of what a model paints."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import StrokesError
+from ..files import write_whole
+from .common import EMBEDDED, JsonOption, ModelOption, open_model, console
+
+
+def evaluate_shapes(
+    prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line.")] = None,
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="Ways of painting, by commas, or all: one-shot, best-of-k, plan-only, no-inspect, process, oracle, shuffled."
+        ),
+    ] = "one-shot,process",
+    model: ModelOption = EMBEDDED,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds at most. [default: shapes in the prompt + 2]", show_default=False)
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="By commas; every arm paints every prompt once with each.")] = "0",
+    examples: Annotated[Path | None, typer.Option(help="Write a PNG of wins and losses side by side.")] = None,
+    make: Annotated[
+        int | None,
+        typer.Option("--make-prompts", help="Write so many prompts that training never saw to --prompts first."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Paint prompts of the shapes world and let a rule-based checker read the pictures.
+
+    Reports by kind of prompt and by split: seen combinations, held-out pairs of colour and shape, held-out relations,
+    and scenes longer by one object than any in training.
+    """
+    from ..bagel.scheduler import together
+    from ..evaluation.shapes import benchmark as shapes
+    from ..evaluation.shapes import examples as sheet
+    from ..evaluation.shapes import tables
+    from ..evaluation.shapes.arms import ARMS
+    from ..evaluation.shapes.prompts import write_prompts
+    from .terminal import bars
+
+    if prompts is None:
+        raise StrokesError("--prompts FILE is missing: a text file with one prompt a line")
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
+        raise StrokesError(f"--seeds {seeds}: give whole numbers by commas, such as 0,1,2")
+    chosen = tuple(ARMS) if arms.strip() == "all" else tuple(arm.strip() for arm in arms.split(","))
+    shapes.check_arms(chosen)
+    if examples is not None and not examples.parent.is_dir():
+        raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
+    if make is not None:
+        text = "\n".join(write_prompts(make)) + "\n"
+        if prompts.exists() and prompts.read_bytes() != text.encode():
+            raise StrokesError(f"{prompts} holds other prompts: --make-prompts does not overwrite it")
+        write_whole(prompts, lambda path: path.write_text(text, encoding="utf-8"))
+    try:
+        lines = prompts.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StrokesError(f"cannot read {prompts} ({error})") from None
+    painter = open_model(model)
+    with bars(console) as progress:
+        task = progress.add_task("paintings", total=None, note="")
+
+        def advance(done: int, total: int, prompt: str) -> None:
+            progress.update(task, completed=done, total=total, note=prompt)
+
+        numbers = tuple(map(int, seeds.split(",")))
+        crowd = partial(together, width=64 if painter.runner.device.type == "cpu" else 512)
+        report = shapes.evaluate(painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=crowd)
+    print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
+    if examples is not None:
+        write_whole(examples, lambda path: sheet.save_examples(report, path))
