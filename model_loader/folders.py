@@ -7,11 +7,11 @@ from pathlib import Path
 
 import folder_paths
 
+from ..strokes import models
 from ..strokes.errors import StrokesError
 
 FOLDER = "strokes"
 EMBEDDED = "strokes-embedded"
-EMBEDDED_FOLDER = Path(__file__).parent.parent / "strokes" / "embedded"
 # Weights of other things that lie beside a checkpoint's own.
 _COMPANIONS = ("ae.safetensors", "vae.safetensors")
 
@@ -31,7 +31,7 @@ def checkpoint_names() -> list[str]:
 def checkpoint_path(name: str) -> Path:
     """The file (for the model that ships along: the folder) behind a name. Raises StrokesError where it is gone."""
     if name == EMBEDDED:
-        return EMBEDDED_FOLDER
+        return models.EMBEDDED
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         places = " or ".join(folder_paths.get_folder_paths(FOLDER))

@@ -8,10 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..errors import StrokesError
-
 console = Console(stderr=True)
-EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 ModelOption = Annotated[
     Path,
@@ -32,17 +29,13 @@ def open_model(model: Path, steps: int | None = None) -> Any:
 
     import torch
 
-    from ..bagel.painter import BagelPainter
-    from ..bagel.weights.checkpoint import load
+    from ..models import open_painter
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):
-        try:
-            checkpoint = load(model, device)
-        except torch.OutOfMemoryError:
-            raise StrokesError(f"{model} does not fit the GPU's memory: free some, or hide the GPU") from None
+        painter = open_painter(model, device)
     if steps is not None:
-        profile = checkpoint.profile
+        profile = painter.profile
         first, edit = (replace(settings, steps=steps) for settings in (profile.first, profile.edit))
-        checkpoint.profile = replace(profile, first=first, edit=edit)
-    return BagelPainter(checkpoint)
+        painter.checkpoint.profile = replace(profile, first=first, edit=edit)
+    return painter

@@ -12,7 +12,8 @@ import typer
 
 from ..errors import StrokesError
 from ..files import write_whole
-from .common import EMBEDDED, JsonOption, ModelOption, open_model, console
+from ..models import EMBEDDED
+from .common import JsonOption, ModelOption, console, open_model
 
 
 def evaluate_shapes(

@@ -11,7 +11,8 @@ import typer
 
 from ..errors import Cancelled, StrokesError
 from ..files import write_whole
-from .common import EMBEDDED, JsonOption, ModelOption, SeedOption, open_model, console
+from ..models import EMBEDDED
+from .common import JsonOption, ModelOption, SeedOption, console, open_model
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -15,15 +15,14 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
-from ..bagel.painter import BagelPainter
 from ..bagel.scheduler import together
-from ..bagel.weights.checkpoint import load
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shapes.rounds import RoundMix
 from ..evaluation.shapes.benchmark import evaluate
 from ..evaluation.shapes.prompts import write_prompts
 from ..files import read_json, write_whole
+from ..models import open_painter
 from ..shapes.scene_graph import CATEGORIES
 from ..training.presets import StagePreset
 from ..training.stream import Sources
@@ -161,7 +160,7 @@ class AblationRun(TrainingRun):
     def _measure(self, name: str, arm: str) -> dict[str, Any]:
         path = self.work / f"{name}.json"
         if not path.exists():
-            painter = BagelPainter(load(self.work / "models" / name, self.device))
+            painter = open_painter(self.work / "models" / name, self.device)
             prompts = write_prompts(self.preset.prompts, self.seed)
 
             def progress(done: int, total: int, prompt: str) -> None:

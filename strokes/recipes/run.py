@@ -17,13 +17,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ..bagel.network.model import Bagel
-from ..bagel.painter import BagelPainter
-from ..bagel.weights.checkpoint import load, load_autoencoder, load_tokenizer, special_tokens
+from ..bagel.weights.checkpoint import load_autoencoder, load_tokenizer, special_tokens
 from ..data.rollouts import SelfSampling, build_selfsampled
 from ..data.shapes.build import DataPreset, Part, build_part
 from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import append, check_same_shapes, read_json, shapes_of, write_whole
+from ..models import open_painter
 from ..shapes.vocabulary import write_tokenizer
 from ..training.presets import StagePreset
 from ..training.stream import Sources
@@ -102,7 +102,7 @@ class TrainingRun:
     def selfsampled(self, name: str, model: Path, preset: SelfSampling, seed: int) -> ShardSet:
         """Rounds of the model in the folder ``model``, painting on its own."""
         with self.accelerator.main_process_first():
-            painter = BagelPainter(load(model, self.device))
+            painter = open_painter(model, self.device)
             report = partial(self._shards, "self-sampled")
             return build_selfsampled(self.work / name, painter, model / "ema.safetensors", preset, seed, report)
 

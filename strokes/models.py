@@ -1,0 +1,39 @@
+"""Opening a model folder: the one place that knows which networks there are.
+
+A second network moves in beside ``bagel/`` and gets its branch here. Networks are imported when one is opened, so that
+naming a model costs nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import StrokesError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .bagel.painter import BagelPainter
+
+# The small model that ships along.
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+def open_painter(
+    path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> BagelPainter:
+    """The painter of a model folder, or of a weights file with its companions beside it.
+
+    ``dtype`` None: float32 for a small model, else what the file stores. Raises StrokesError naming the file or tensor
+    that is missing, truncated or misshapen, and where the model does not fit the device's memory.
+    """
+    import torch
+
+    from .bagel.painter import BagelPainter
+    from .bagel.weights.checkpoint import load
+
+    try:
+        return BagelPainter(load(path, device, dtype))
+    except torch.OutOfMemoryError:
+        raise StrokesError(f"{path} does not fit the GPU's memory: free some, or hide the GPU") from None
