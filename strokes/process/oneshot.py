@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import StrokesError
-from .dialect import PictureSegment, TextSegment
+from .dialects.protocol import PictureSegment, TextSegment
 from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
 from .pictures import Picture, picture_from
 from .stages import contexts

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StrokesError
-from .dialect import PictureSegment, Segment, dialect_of
+from .dialects import dialect_of
+from .dialects.protocol import PictureSegment, Segment
 from .painter import Keep, OnStep, OnText, Painted, Painter, PaintSettings, State, TextSettings
 from .pictures import Picture, picture_from
 from .trajectory import (

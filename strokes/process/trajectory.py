@@ -260,3 +260,9 @@ def size_for(image: Image.Image, profile: Profile) -> tuple[int, int]:
     step, most = profile.multiple, profile.max_side // profile.multiple
     width, height = (min(most, max(1, round(side * scale / step))) * step for side in image.size)
     return width, height
+
+
+def picture_before_round(trajectory: Trajectory) -> Picture | None:
+    """The last picture made before the round in progress, or before the next one."""
+    done = trajectory.rounds[: trajectory.round_index]
+    return next((step.picture for step in reversed(done) if step.picture), trajectory.start)

@@ -14,7 +14,7 @@ from ..bagel.network.autoencoder import Autoencoder
 from ..bagel.network.config import BagelConfig, SpecialTokens
 from ..bagel.network.packed import Item, LatentItem, Packed, PixelItem, TextItem, pack
 from ..data.samples import Drawing, OneShot, Round, Sample, Stored
-from ..process.dialect import MINIATURE
+from ..process.dialects.tags import MINIATURE
 from ..process.grammar import write_critique, write_plan
 from ..shapes.drawing import Scene, render, table
 

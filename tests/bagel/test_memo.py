@@ -11,7 +11,8 @@ from strokes.bagel.engine.prefix_cache import Memo
 from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
-from strokes.process.dialect import DIALECTS, TagDialect
+from strokes.process.dialects import DIALECTS
+from strokes.process.dialects.tags import TagDialect
 from strokes.process.painter import PaintSettings
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,10 @@ from hypothesis import strategies as st
 
 from strokes.errors import StrokesError
 from strokes.process import loop, stages
-from strokes.process.dialect import MINIATURE, PAPER, PLAIN, PictureSegment, dialect_of
+from strokes.process.dialects import dialect_of
+from strokes.process.dialects.plain import PLAIN
+from strokes.process.dialects.protocol import PictureSegment
+from strokes.process.dialects.tags import MINIATURE, PAPER
 from strokes.process.painter import Profile, Written
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strokes.bagel.weights.checkpoint import load_tokenizer
 from strokes.data.shapes.rounds import RoundMix, growing_order, sample_round
 from strokes.errors import StrokesError
-from strokes.process.dialect import MINIATURE
+from strokes.process.dialects.tags import MINIATURE
 from strokes.process.grammar import write_critique, write_plan
 from strokes.shapes.drawing import PALETTE, Shape, apart, inside_canvas, render
 from strokes.shapes.language import read_prompt, write_prompt

@@ -13,11 +13,10 @@ from PIL import Image
 
 from ...errors import StrokesError
 from ...process import loop, stages
-from ...process.dialect import picture_before_round
 from ...process.oneshot import text_to_image
 from ...process.painter import Painter
 from ...process.pictures import Picture
-from ...process.trajectory import Cost, Trajectory
+from ...process.trajectory import Cost, Trajectory, picture_before_round
 from ...shapes.checker import seen_in
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt

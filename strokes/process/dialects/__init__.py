@@ -1,0 +1,14 @@
+from ...errors import StrokesError
+from ..painter import Profile
+from .plain import PLAIN
+from .protocol import Dialect
+from .tags import MINIATURE, PAPER
+
+DIALECTS: dict[str, Dialect] = {"paper": PAPER, "miniature": MINIATURE, "plain": PLAIN}
+
+
+def dialect_of(profile: Profile) -> Dialect:
+    """Raises StrokesError for a dialect this version does not speak."""
+    if profile.dialect not in DIALECTS:
+        raise StrokesError(f"{profile.name}: unknown dialect {profile.dialect!r}; known are {', '.join(DIALECTS)}")
+    return DIALECTS[profile.dialect]

@@ -1,0 +1,73 @@
+"""The paper's tags, for a model trained on them, and the miniature's view of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .. import grammar
+from ..grammar import ParsedCritique, ParsedPlan
+from ..painter import TextSettings, Written
+from ..trajectory import Round, Trajectory, picture_before_round
+from .protocol import Asked, PictureSegment, Segment, TextSegment
+
+ACCEPTED = "The step is correct."
+
+
+@dataclass(frozen=True)
+class TagDialect:
+    """The paper's tags. ``view`` says what is seen of earlier rounds: all of them in full ("whole"), or only the last
+    picture before this round ("round"): Markov over rounds, so the context does not grow."""
+
+    view: Literal["whole", "round"]
+    # The token after a picture is the whole decision: end of text, or the first of a next plan.
+    end_settings = TextSettings(temperature=0.0, max_tokens=1)
+
+    def opening(self, prompt: str) -> str:
+        return f"Please create the image step-by-step: {prompt}"
+
+    def segments(self, trajectory: Trajectory, asked: Asked) -> list[Segment]:
+        current = trajectory.current_round
+        if self.view == "whole":
+            earlier, visible = trajectory.start, trajectory.rounds
+        else:
+            earlier, visible = picture_before_round(trajectory), (current,) if current else ()
+        seen: list[Segment] = [TextSegment(self.opening(trajectory.prompt))]
+        if earlier:
+            seen.append(PictureSegment(earlier))
+        for step in visible:
+            seen += _round_segments(step)
+        return seen
+
+    def plan_start(self, instruction: str) -> str:
+        return grammar.write_plan(instruction) + "<des>"
+
+    def write_plan(self, instruction: str, description: str) -> str:
+        return grammar.write_plan(instruction, description)
+
+    def write_critique(self, explanation: str, correction: str) -> str:
+        return grammar.write_critique(explanation or ("" if correction else ACCEPTED), correction)
+
+    def parse_plan(self, text: str) -> ParsedPlan:
+        return grammar.parse_plan(text)
+
+    def parse_critique(self, text: str) -> ParsedCritique:
+        return grammar.parse_critique(text)
+
+    def finished(self, written: Written) -> bool:
+        return written.ended and not written.text.strip()
+
+
+def _round_segments(step: Round) -> list[Segment]:
+    seen: list[Segment] = [TextSegment(step.plan.text)]
+    if step.sketch:
+        seen.append(PictureSegment(step.sketch.picture))
+    if step.critique and step.critique.text:
+        seen.append(TextSegment(step.critique.text))
+    if step.refinement and step.refinement.picture:
+        seen.append(PictureSegment(step.refinement.picture))
+    return seen
+
+
+PAPER = TagDialect("whole")
+MINIATURE = TagDialect("round")
