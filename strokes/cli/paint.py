@@ -122,7 +122,8 @@ def paint(
 
 def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
     """The contact sheet and the page, each written whole or not at all."""
-    from ..process.sheet import contact_sheet, html_page
+    from ..process.sheet import contact_sheet
+    from ..viewer.page import html_page
 
     sheet, page = folder / "sheet.png", folder / "index.html"
     write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))

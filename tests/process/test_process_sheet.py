@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from strokes.process.sheet import contact_sheet, html_page, outcome
+from strokes.process.sheet import contact_sheet, outcome
 from strokes.process.trajectory import End, Origin, Trajectory
+from strokes.viewer.page import html_page
 
 
 def test_the_sheet_has_a_row_for_every_round(two_rounds):

@@ -1,3 +1,7 @@
+"""Prompt formats and parsers of replies, one file a dialect."""
+
+from __future__ import annotations
+
 from ...errors import StrokesError
 from ..painter import Profile
 from .plain import PLAIN

@@ -1,0 +1,86 @@
+"""A trajectory as one self-contained HTML page, one row a round."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+from io import BytesIO
+
+from ..process.pictures import Picture
+from ..process.sheet import _TILE, _cost, _note, outcome
+from ..process.trajectory import Origin, Round, Trajectory
+
+
+def html_page(trajectory: Trajectory) -> str:
+    """The whole trajectory as one HTML page that needs no other file: styles inline, pictures as data URIs."""
+    rounds = "\n".join(_section(step, number) for number, step in enumerate(trajectory.rounds, 1))
+    start = f"<section><h2>Start</h2>{_figure(trajectory.start, 'start', '')}</section>" if trajectory.start else ""
+    title, small = escape(trajectory.prompt), escape(f"{trajectory.model} · {_cost(trajectory)}".strip(" ·"))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{start}
+{rounds}
+<footer><p>{escape(outcome(trajectory))}</p><small>{small}</small></footer>
+</body>
+</html>
+"""
+
+
+def _section(step: Round, number: int) -> str:
+    plan, critique, refinement = step.plan, step.critique, step.refinement
+    cells = [
+        _text("Plan", plan.origin, ("p", plan.instruction), ("p.faint", plan.description), ("p.problem", plan.problem)),
+        _figure(step.sketch.picture, f"round {number}, sketch", _note(step.sketch.origin)) if step.sketch else "",
+    ]
+    if critique:
+        chip = ("b.accepted", "Accepted") if critique.accepted else ("b.correct", "To correct")
+        said = ("p.faint", critique.explanation), ("p", critique.correction), ("p.problem", critique.problem)
+        cells.append(_text("Inspect", critique.origin, chip, *said))
+    if refinement and refinement.picture:
+        cells.append(_figure(refinement.picture, f"round {number}, refined", _note(refinement.origin)))
+    elif refinement:
+        cells.append(_text("Refine", refinement.origin, ("p.faint", "Accepted, nothing repainted")))
+    return f"<section><h2>Round {number}</h2><div class=row>{''.join(f'<div>{cell}</div>' for cell in cells)}</div></section>"
+
+
+def _text(title: str, origin: Origin, *parts: tuple[str, str]) -> str:
+    """Parts are (element or element.class, text); empty ones are left out."""
+    body = ""
+    for element, text in parts:
+        name, _, style = element.partition(".")
+        attribute = f' class="{style}"' if style else ""
+        body += f"<{name}{attribute}>{escape(text)}</{name}>" if text else ""
+    return f"<h3>{title}</h3>{body}<small>{_note(origin)}</small>"
+
+
+def _figure(picture: Picture, label: str, note: str) -> str:
+    data = BytesIO()
+    picture.image.save(data, "PNG")
+    source = base64.b64encode(data.getvalue()).decode()
+    style = ' class="pixels"' if max(picture.image.size) <= _TILE // 2 else ""
+    image = f'<img{style} alt="{label}" src="data:image/png;base64,{source}">'
+    return f"<figure>{image}<figcaption><small>{note}</small></figcaption></figure>"
+
+
+_CSS = """
+:root{color-scheme:light dark;--ink:#1d1d1f;--faint:#66666b;--line:#e2e2e5;--paper:#fff;--green:#1f7a4d;--amber:#a35200}
+@media(prefers-color-scheme:dark){:root{--ink:#ececee;--faint:#a0a0a6;--line:#35353a;--paper:#161618;--amber:#e39a4a}}
+body{font:16px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1240px;margin:2rem auto;
+padding:0 1.25rem;overflow-wrap:anywhere}
+h1{font-size:1.5rem;line-height:1.25}h2{font-size:1rem}h3,small{font-size:.8rem;color:var(--faint);font-weight:400}
+h3{margin:0 0 .4rem}p{margin:0 0 .6rem;white-space:pre-line}.faint{color:var(--faint)}.problem{color:var(--amber)}
+section,footer{border-top:1px solid var(--line);padding:.75rem 0 1.25rem}
+.row{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:1.25rem}
+figure{margin:0;max-width:320px}img{width:100%;display:block;border-radius:4px}.pixels{image-rendering:pixelated}
+b{display:inline-block;margin-bottom:.5rem;padding:.1rem .5rem;border-radius:6px;color:#fff;font-size:.8rem}
+.accepted{background:var(--green)}.correct{background:#a35200}
+@media(max-width:720px){.row{grid-template-columns:1fr}figure{max-width:none}}
+"""
