@@ -12,7 +12,7 @@ from ..model_loader.lora import apply_lora
 from ..strokes.bagel.weights.checkpoint import find_weights
 from ..strokes.errors import StrokesError
 from .live import reporting
-from .rounds import hold_for_this_run
+from .loop_cache import hold_for_this_run
 from .sockets import ALIASES, STAGES, ModelSocket, model_input
 
 

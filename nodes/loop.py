@@ -22,7 +22,7 @@ from ..strokes.errors import StrokesError
 from ..strokes.process.loop import MAX_ROUNDS
 from ..strokes.process.trajectory import Trajectory
 from .live import reporting
-from .rounds import keep_rounds
+from .loop_cache import keep_rounds
 from .sockets import (
     ALIASES,
     LOOPS,
