@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..strokes.bagel.engine.prefix_cache import Memo
+from ..strokes.bagel.engine.prefix_cache import PrefixCache
 from ..strokes.bagel.images import to_image
 from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.network.model import Bagel
@@ -50,10 +50,10 @@ class ManagedAutoencoder(Autoencoder):
 class ManagedPainter(BagelPainter):
     """A painter whose network is brought to its device before it writes and paints; anything may have run in between."""
 
-    def __init__(self, checkpoint: Checkpoint, memo: Memo, patchers: Sequence[Any], autoencoder: Any):
+    def __init__(self, checkpoint: Checkpoint, prefix_cache: PrefixCache, patchers: Sequence[Any], autoencoder: Any):
         """``patchers`` are the language model's and the vision model's, ``autoencoder`` is its own."""
         # A patch makes the same prefix mean other keys and values.
-        super().__init__(checkpoint, memo, "/".join(str(p.patches_uuid) for p in patchers))
+        super().__init__(checkpoint, prefix_cache, "/".join(str(p.patches_uuid) for p in patchers))
         self.patchers, self.autoencoder = tuple(patchers), autoencoder
 
     def write_text(self, *args: Any, **kwargs: Any) -> Written:
@@ -73,7 +73,7 @@ class ManagedPainter(BagelPainter):
         needed = (
             rows * (2 * language.intermediate_size + 8 * language.hidden_size) * self.checkpoint.model.dtype.itemsize
         )
-        to_fill = max(self.memo.capacity - self.memo.nbytes, 0)
+        to_fill = max(self.prefix_cache.capacity - self.prefix_cache.nbytes, 0)
         memory.load_models_gpu(list(self.patchers), memory_required=needed + to_fill)
 
     def preview(self, latents: Tensor) -> Image.Image:
@@ -90,7 +90,7 @@ class ManagedPainter(BagelPainter):
 class Container(nn.Module):
     """Modules under the names that their keys begin with."""
 
-    memo: Memo
+    prefix_cache: PrefixCache
 
     def __init__(self, parts: dict[str, nn.Module]):
         super().__init__()

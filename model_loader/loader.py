@@ -14,7 +14,7 @@ import comfy.ops
 import torch
 from torch import nn
 
-from ..strokes.bagel.engine.prefix_cache import Memo
+from ..strokes.bagel.engine.prefix_cache import PrefixCache
 from ..strokes.bagel.engine.runner import Runner
 from ..strokes.bagel.weights.checkpoint import find_weights, load
 from .bagel import Container, ManagedAutoencoder, ManagedPainter, split
@@ -48,7 +48,7 @@ class UnifiedModel:
 
     def with_patchers(self, patchers: Sequence[Any]) -> UnifiedModel:
         """The same weights behind other patchers."""
-        painter = ManagedPainter(self.painter.checkpoint, self.painter.memo, patchers, self.painter.autoencoder)
+        painter = ManagedPainter(self.painter.checkpoint, self.painter.prefix_cache, patchers, self.painter.autoencoder)
         return UnifiedModel(painter, self.base or self)
 
 
@@ -73,11 +73,11 @@ def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel
     load_device = torch.device("cpu") if device == "cpu" else memory.get_torch_device()
     offload_device = torch.device("cpu") if device == "cpu" else memory.unet_offload_device()
     checkpoint = load(weights, "cpu", dtype, comfy.ops.manual_cast)
-    memo = Memo(Runner(checkpoint.model, checkpoint.special, load_device))
+    prefix_cache = PrefixCache(Runner(checkpoint.model, checkpoint.special, load_device))
     # A card that streams the weights keeps most of itself for them.
-    memo.capacity = min(memo.capacity, memory.get_total_memory(load_device) // 8)
+    prefix_cache.capacity = min(prefix_cache.capacity, memory.get_total_memory(load_device) // 8)
     containers = split(checkpoint.model)
-    containers[0].memo = memo
+    containers[0].prefix_cache = prefix_cache
     patchers = [patcher(container, load_device, offload_device) for container in containers]
 
     module = checkpoint.autoencoder.module
@@ -87,4 +87,4 @@ def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel
     nn.Module.to(module, memory.vae_dtype(load_device, [torch.bfloat16]))
     autoencoder = patcher(Container({"autoencoder": module}), load_device, offload_device)
     managed = ManagedAutoencoder(checkpoint.autoencoder, autoencoder)
-    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), memo, patchers, autoencoder))
+    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), prefix_cache, patchers, autoencoder))

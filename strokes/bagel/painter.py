@@ -14,7 +14,7 @@ from ..process.painter import Keep, OnStep, OnText, Painted, PaintSettings, Prof
 from ..process.pictures import Picture
 from .engine import flow
 from .engine.prefix import Block, Prefix, Segment
-from .engine.prefix_cache import Memo
+from .engine.prefix_cache import PrefixCache
 from .engine.runner import Runner
 from .engine.sampler import BranchSampler
 from .engine.text import decode
@@ -27,13 +27,15 @@ ENCODED = 8
 
 
 class BagelPainter:
-    """Fulfils :class:`strokes.process.painter.Painter`. A state is a :class:`.context.Prefix`; the memo stands behind it."""
+    """Fulfils :class:`strokes.process.painter.Painter`. A state is a :class:`.engine.prefix.Prefix`."""
 
-    def __init__(self, checkpoint: Checkpoint, memo: Memo | None = None, variant: str = ""):
-        """``memo`` may be shared by painters of one network; ``variant`` tells patched weights apart in it."""
+    def __init__(self, checkpoint: Checkpoint, prefix_cache: PrefixCache | None = None, variant: str = ""):
+        """``prefix_cache`` may be shared by painters of one network; ``variant`` tells patched weights apart in it."""
         self.checkpoint = checkpoint
-        self.memo = Memo(Runner(checkpoint.model, checkpoint.special)) if memo is None else memo
-        self.runner, self.variant = self.memo.runner, variant
+        self.prefix_cache = (
+            PrefixCache(Runner(checkpoint.model, checkpoint.special)) if prefix_cache is None else prefix_cache
+        )
+        self.runner, self.variant = self.prefix_cache.runner, variant
         self._encoded: dict[str, Tensor] = {}
 
     @property
@@ -107,11 +109,11 @@ class BagelPainter:
             seed=seed,
             on_token=report,
         )
-        self.memo.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
+        self.prefix_cache.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
         return Written(self._decode(ids), len(ids) - len(forced), ended)
 
     def _blocks(self, state: Prefix) -> list[Block]:
-        return self.memo.blocks(state, self.variant)
+        return self.prefix_cache.blocks(state, self.variant)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True).strip()

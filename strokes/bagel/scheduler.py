@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .engine.batched_runner import Batches
 from .engine.prefix import Block, Segment
-from .engine.prefix_cache import Memo
+from .engine.prefix_cache import PrefixCache
 from .engine.runner import Runner, Scratch
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
@@ -162,7 +162,7 @@ def together(
 ) -> Iterator[T]:
     """What each job returns, in the order of the jobs; ``width`` of them run at a time, as this is iterated.
 
-    Each gets a painter with a memo of its own, which goes with it. Results are those of running the jobs one by one, up
+    Each gets a painter with a prefix cache of its own, which goes with it. Results are those of running the jobs one by one, up
     to the rounding of floats (where a picture is read again, rounding to 8 bits may make a step of that); the same call
     gives the same bits. ``rows`` limits one call of the network (None: what suits the device). ``on_done`` is called
     after each job with (jobs finished, jobs in all) and may raise Cancelled. The first exception of a job ends all
@@ -175,7 +175,7 @@ def together(
     def work(job: Callable[[BagelPainter], T]) -> Callable[[Ask], T]:
         def run(ask: Ask) -> T:
             asking = replace(checkpoint, autoencoder=AskingAutoencoder(checkpoint.autoencoder, ask))
-            return job(BagelPainter(asking, Memo(AskingRunner(batches, ask))))
+            return job(BagelPainter(asking, PrefixCache(AskingRunner(batches, ask))))
 
         return run
 

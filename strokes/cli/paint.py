@@ -101,7 +101,7 @@ def paint(
         console.print(f"stopped; everything finished so far is in {folder}")
         raise typer.Exit(130) from None
     _write_views(latest, folder)
-    cost, counts = latest.cost, painter.memo.counts
+    cost, counts = latest.cost, painter.prefix_cache.counts
     console.print(
         f"{len(latest.rounds)} rounds, {cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s; "
         f"{counts.prefilled} segments prefilled, {counts.reused} reused. See {folder / 'sheet.png'}",

@@ -85,7 +85,7 @@ def test_the_same_call_gives_the_same_bits(toy_painter):
 
 def test_the_callers_memo_is_left_alone(toy_painter):
     list(together(toy_painter, JOBS[:2]))
-    assert len(toy_painter.memo) == 0
+    assert len(toy_painter.prefix_cache) == 0
 
 
 def test_an_error_in_a_job_stops_all(toy_painter):

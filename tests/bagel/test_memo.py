@@ -1,4 +1,4 @@
-"""The memo changes speed, never results; and a round prefills every segment once."""
+"""The prefix cache changes speed, never results; and a round prefills every segment once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strokes.bagel.engine.prefix import Prefix, Segment
-from strokes.bagel.engine.prefix_cache import Memo
+from strokes.bagel.engine.prefix_cache import PrefixCache
 from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
@@ -45,24 +45,24 @@ ACTIONS = st.lists(
 @given(actions=ACTIONS, capacity=st.sampled_from([0, 30_000, 1 << 30]))
 def test_any_history_gives_the_blocks_of_a_fresh_computation(toy_painter, actions, capacity):
     runner = toy_painter.runner
-    memo = Memo(runner, capacity)
+    prefix_cache = PrefixCache(runner, capacity)
     prefixes = [Prefix()]
     for action, number, choice in actions:
         if action == "unload":
-            memo.clear()
+            prefix_cache.clear()
             continue
         if action == "evict":
-            held = memo.nbytes
-            assert memo.evict(number) == held - memo.nbytes
+            held = prefix_cache.nbytes
+            assert prefix_cache.evict(number) == held - prefix_cache.nbytes
             continue
         prefix = prefixes[number % len(prefixes)]
         if action == "branch":
             prefix = prefix.append(POOL[choice])
             prefixes.append(prefix)
-        fresh = Memo(runner).blocks(prefix)
-        for ours, theirs in zip(memo.blocks(prefix), fresh, strict=True):
+        fresh = PrefixCache(runner).blocks(prefix)
+        for ours, theirs in zip(prefix_cache.blocks(prefix), fresh, strict=True):
             assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
-        assert memo.nbytes <= max(capacity, 0)
+        assert prefix_cache.nbytes <= max(capacity, 0)
 
 
 def test_another_content_or_order_is_another_prefix():
@@ -73,23 +73,23 @@ def test_another_content_or_order_is_another_prefix():
 
 
 def test_a_shorter_prefix_is_a_view_of_the_same_blocks(toy_painter):
-    memo = Memo(toy_painter.runner)
+    prefix_cache = PrefixCache(toy_painter.runner)
     main = Prefix((POOL[0], POOL[3], POOL[2]))
-    blocks = memo.blocks(main)
-    text_free = memo.blocks(Prefix(main.segments[:2]))
+    blocks = prefix_cache.blocks(main)
+    text_free = prefix_cache.blocks(Prefix(main.segments[:2]))
     assert all(ours is theirs for ours, theirs in zip(text_free, blocks, strict=False))
-    assert memo.counts.prefilled == 3
+    assert prefix_cache.counts.prefilled == 3
 
 
 def test_least_recently_used_goes_first(toy_painter):
-    memo = Memo(toy_painter.runner)
+    prefix_cache = PrefixCache(toy_painter.runner)
     a, b = Prefix((POOL[0],)), Prefix((POOL[2],))
-    memo.blocks(a), memo.blocks(b), memo.blocks(a)
-    memo.evict(1)
-    memo.blocks(a)
-    assert memo.counts.prefilled == 2
-    memo.blocks(b)
-    assert memo.counts.prefilled == 3
+    prefix_cache.blocks(a), prefix_cache.blocks(b), prefix_cache.blocks(a)
+    prefix_cache.evict(1)
+    prefix_cache.blocks(a)
+    assert prefix_cache.counts.prefilled == 2
+    prefix_cache.blocks(b)
+    assert prefix_cache.counts.prefilled == 3
 
 
 def one_round(checkpoint, monkeypatch, view):
@@ -107,21 +107,21 @@ def one_round(checkpoint, monkeypatch, view):
 def test_a_round_prefills_every_segment_once(toy_checkpoint, monkeypatch):
     painter, t = one_round(toy_checkpoint, monkeypatch, "whole")
     # prompt, plan, sketch (latents, pixels), critique, refinement (latents, pixels)
-    assert painter.memo.counts.prefilled == 7
-    assert painter.memo.counts.decoded >= 1
+    assert painter.prefix_cache.counts.prefilled == 7
+    assert painter.prefix_cache.counts.decoded >= 1
     stages.plan(painter, t, instruction="add a blue square")
-    assert painter.memo.counts.prefilled == 7, "the next plan stands behind what is there already"
+    assert painter.prefix_cache.counts.prefilled == 7, "the next plan stands behind what is there already"
 
 
 def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, monkeypatch):
     monkeypatch.setitem(DIALECTS, "miniature", TagDialect("whole"))
     painter = BagelPainter(toy_checkpoint)
     t = stages.plan(painter, stages.begin(painter, "a red circle"))
-    assert painter.memo.counts.prefilled == 1
-    decoded = painter.memo.counts.decoded
+    assert painter.prefix_cache.counts.prefilled == 1
+    decoded = painter.prefix_cache.counts.decoded
     assert decoded > 1
     stages.sketch(painter, t, settings=PaintSettings(steps=1))
-    assert (painter.memo.counts.prefilled, painter.memo.counts.decoded) == (2, decoded)
+    assert (painter.prefix_cache.counts.prefilled, painter.prefix_cache.counts.decoded) == (2, decoded)
 
 
 def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
@@ -133,10 +133,10 @@ def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
 
     warm, cold = (
         BagelPainter(toy_checkpoint),
-        BagelPainter(toy_checkpoint, Memo(Runner(toy_checkpoint.model, toy_checkpoint.special), 0)),
+        BagelPainter(toy_checkpoint, PrefixCache(Runner(toy_checkpoint.model, toy_checkpoint.special), 0)),
     )
     first, again, without = run(warm), run(warm), run(cold)
-    assert warm.memo.counts.reused > cold.memo.counts.reused
+    assert warm.prefix_cache.counts.reused > cold.prefix_cache.counts.reused
     digests = [[p.digest for _, p in t.pictures] for t in (first, again, without)]
     assert digests[0] == digests[1] == digests[2]
     assert [r.plan.text for r in first.rounds] == [r.plan.text for r in without.rounds]

@@ -35,7 +35,7 @@ def test_temperature_flattens():
 
 
 def test_decoding_repeats_with_its_seed_and_respects_the_limit(toy_painter):
-    blocks = toy_painter.memo.blocks(Prefix((Segment("text", (7, 8)),)))
+    blocks = toy_painter.prefix_cache.blocks(Prefix((Segment("text", (7, 8)),)))
 
     def write(seed):
         return decode(toy_painter.runner, blocks, 4, 6, temperature=5.0, seed=seed)[0]
@@ -46,7 +46,7 @@ def test_decoding_repeats_with_its_seed_and_respects_the_limit(toy_painter):
 
 
 def test_forced_tokens_come_first_and_give_the_same_continuation(toy_painter):
-    blocks = toy_painter.memo.blocks(Prefix((Segment("text", (7, 8)),)))
+    blocks = toy_painter.prefix_cache.blocks(Prefix((Segment("text", (7, 8)),)))
     free, _ = decode(toy_painter.runner, blocks, 4, 5)
     forced, _ = decode(toy_painter.runner, blocks, 4, 3, forced=free[:2])
     assert forced == free
@@ -135,7 +135,7 @@ def test_branches_do_not_depend_on_their_company(toy_checkpoint, order):
         "image_free": Prefix((Segment("text", ()),)),
     }
     x = torch.randn(16, 64, generator=generator())
-    behind = [(painter.memo.blocks(prefixes[n]), prefixes[n].position) for n in order]
+    behind = [(painter.prefix_cache.blocks(prefixes[n]), prefixes[n].position) for n in order]
     together = painter.runner.denoise(behind, x, (4, 4), 0.7)
     for one, alone in zip(behind, together, strict=True):
         assert torch.allclose(painter.runner.denoise([one], x, (4, 4), 0.7)[0], alone, atol=1e-4)

@@ -117,7 +117,7 @@ class Unload:
 
     def go(self, trajectory, model):
         memory.unload_all_models()
-        assert model.painter.memo.nbytes == 0
+        assert model.painter.prefix_cache.nbytes == 0
         return (trajectory,)
 
 
@@ -277,25 +277,25 @@ def alive() -> dict:
     """What of ours lives: by the kind of object, after a collection."""
     gc.collect()
     kinds = {
-        "trajectories": "Trajectory", "blocks": "Block", "networks": "Bagel", "memos": "Memo", "pictures": "Picture",
-        "autoencoders": "AutoencoderKL",
+        "trajectories": "Trajectory", "blocks": "Block", "networks": "Bagel", "prefix caches": "PrefixCache",
+        "pictures": "Picture", "autoencoders": "AutoencoderKL",
     }  # fmt: skip
     counts = dict.fromkeys(kinds, 0)
-    memo_bytes = 0
+    prefix_cache_bytes = 0
     for thing in gc.get_objects():
         for kind, name in kinds.items():
             if type(thing).__name__ == name:
                 counts[kind] += 1
-                memo_bytes += thing.nbytes if name == "Memo" else 0
+                prefix_cache_bytes += thing.nbytes if name == "PrefixCache" else 0
     with open("/proc/self/statm") as statm:
         resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return {**counts, "memo bytes": memo_bytes, "resident": resident, "plain runs": Plain.runs}
+    return {**counts, "prefix cache bytes": prefix_cache_bytes, "resident": resident, "plain runs": Plain.runs}
 
 
-def memo_counts() -> dict:
+def prefix_cache_counts() -> dict:
     gc.collect()
-    found = [m for m in gc.get_objects() if type(m).__name__ == "Memo"]
-    return {"memos": len(found), "bytes": sum(m.nbytes for m in found), "entries": sum(map(len, found))} | {
+    found = [m for m in gc.get_objects() if type(m).__name__ == "PrefixCache"]
+    return {"prefix caches": len(found), "bytes": sum(m.nbytes for m in found), "entries": sum(map(len, found))} | {
         name: sum(getattr(m.counts, name) for m in found) for name in ("prefilled", "reused", "decoded")
     }
 
@@ -312,7 +312,7 @@ def free() -> dict:
 
 def unload() -> dict:
     memory.unload_all_models()
-    return memo_counts()
+    return prefix_cache_counts()
 
 
 def weights() -> str:
@@ -326,13 +326,15 @@ def weights() -> str:
 
 
 def pressure(fraction: float) -> dict:
-    """Ask the language model's patcher for a share of its memo, as ComfyUI does when memory runs short."""
-    memo = next(m for m in gc.get_objects() if type(m).__name__ == "Memo")
-    owner = next(m.model for m in memory.current_loaded_models if getattr(m.model.model, "memo", None) is memo)
-    freed = owner.partially_unload(owner.offload_device, int(memo.nbytes * fraction))
+    """Ask the language model's patcher for a share of its prefix cache, as ComfyUI does when memory runs short."""
+    prefix_cache = next(m for m in gc.get_objects() if type(m).__name__ == "PrefixCache")
+    owner = next(
+        m.model for m in memory.current_loaded_models if getattr(m.model.model, "prefix_cache", None) is prefix_cache
+    )
+    freed = owner.partially_unload(owner.offload_device, int(prefix_cache.nbytes * fraction))
     weights = memory.module_size(owner.model)
     sizes = {"counted": owner.model_size(), "loaded": owner.loaded_size(), "weights": weights}
-    return {"freed": freed, "bytes": memo.nbytes, **sizes}
+    return {"freed": freed, "bytes": prefix_cache.nbytes, **sizes}
 
 
 def parity(folder: str) -> dict:
@@ -350,7 +352,7 @@ def schemas() -> dict:
 
 
 OPERATIONS = {
-    "run": run, "alive": alive, "memo": memo_counts, "free": free, "unload": unload, "pressure": pressure,
+    "run": run, "alive": alive, "prefix_cache": prefix_cache_counts, "free": free, "unload": unload, "pressure": pressure,
     "weights": weights, "parity": parity, "schemas": schemas,
     "loads": lambda: len(loads),
 }  # fmt: skip

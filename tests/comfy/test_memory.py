@@ -1,4 +1,4 @@
-"""Memory: the memo in its patcher, unloading between any two stages, freeing everything, many runs in one process."""
+"""Memory: the prefix cache in its patcher, unloading between any two stages, freeing everything, many runs in one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CORRECTED = {"verdict": "correct", "correction": "add a red circle"}
 
 def test_a_round_prefills_each_segment_once(fresh):
     fresh.run(one_round())
-    counts = fresh("memo")
+    counts = fresh("prefix_cache")
     # Prompt, plan, and the sketch as latents and as pixels; the last two again behind the prompt alone, where the end is
     # decided and the next round begins. The poorer contexts of guidance are views of these.
     assert counts["prefilled"] == counts["entries"] == 6
@@ -19,10 +19,10 @@ def test_a_round_prefills_each_segment_once(fresh):
 
 def test_the_memo_survives_a_second_load_and_not_an_unload(fresh):
     fresh.run(one_round())
-    before = fresh("memo")
+    before = fresh("prefix_cache")
     changed = one_round(refine={"seed": 1})
     assert fresh.run(changed)["ran"] == ["refine", "report"]
-    after = fresh("memo")
+    after = fresh("prefix_cache")
     assert after["prefilled"] == before["prefilled"] and after["reused"] > before["reused"]
     assert fresh("unload")["bytes"] == 0
 
@@ -31,7 +31,7 @@ def test_the_memo_survives_a_second_load_and_not_an_unload(fresh):
 def test_unloading_between_two_stages_changes_nothing(fresh, after):
     graph = one_round(inspect=CORRECTED)
     plain = fresh.run(graph)["reports"]
-    counts = fresh("memo")
+    counts = fresh("prefix_cache")
     fresh("free")
     graph = one_round(inspect=CORRECTED)
     graph["unload"] = node("TestUnload", model=["model", 0], trajectory=[after, 0])
@@ -39,7 +39,7 @@ def test_unloading_between_two_stages_changes_nothing(fresh, after):
         if name != "unload" and other["inputs"].get("trajectory") == [after, 0]:
             other["inputs"]["trajectory"] = ["unload", 0]
     assert fresh.run(graph)["reports"] == plain
-    again = fresh("memo")
+    again = fresh("prefix_cache")
     # Before anything was read, and after everything was, there is nothing to read again.
     assert (again["prefilled"] > counts["prefilled"]) == (after in ("plan", "sketch", "inspect"))
 
@@ -56,9 +56,9 @@ def test_freeing_leaves_nothing_of_ours(fresh):
     fresh.run(loop(3))
     fresh.run(pair(3))
     held = fresh("alive")
-    assert held["networks"] == 1 and held["memo bytes"] > 0 and held["trajectories"] > 0
+    assert held["networks"] == 1 and held["prefix cache bytes"] > 0 and held["trajectories"] > 0
     freed = fresh("free")
-    ours = ("trajectories", "blocks", "networks", "memos", "pictures", "autoencoders", "memo bytes")
+    ours = ("trajectories", "blocks", "networks", "prefix caches", "pictures", "autoencoders", "prefix cache bytes")
     assert {name: freed[name] for name in ours} == dict.fromkeys(ours, 0)
 
 
@@ -95,7 +95,7 @@ def test_many_runs_hold_no_more_than_a_few(fresh):
 
 def test_memory_pressure_evicts_the_oldest_first(fresh):
     fresh.run(one_round())
-    before = fresh("memo")
+    before = fresh("prefix_cache")
     found = fresh("pressure", fraction=0.5)
     assert 0 < found["bytes"] < before["bytes"] and found["freed"] >= 0.5 * before["bytes"]
     assert found["counted"] == found["loaded"] == found["weights"] + found["bytes"]

@@ -101,7 +101,7 @@ def test_a_lora_on_the_vision_model(fresh, base):
     graph["inspect"]["inputs"]["model"] = ["lora0", 0]
     assert fresh.run(graph)["reports"]
     # The same segments under other weights are other keys and values.
-    assert fresh("memo")["entries"] > 6
+    assert fresh("prefix_cache")["entries"] > 6
 
 
 def test_loras_that_do_not_fit(fresh, base):

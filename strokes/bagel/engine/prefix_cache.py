@@ -1,4 +1,4 @@
-"""The KV memo: blocks of keys and values by the content of the prefix they stand behind.
+"""The KV prefix cache: blocks of keys and values by the content of the prefix they stand behind.
 
 It changes speed, never results: prefill always runs one whole segment in one call, so a block computed again is the same
 block bit for bit, and any block may be dropped at any time.
@@ -14,7 +14,7 @@ from .runner import Runner
 
 
 @dataclass
-class MemoCounts:
+class PrefixCacheCounts:
     """Segments and rows prefilled and found again; ``decoded`` counts rows run one by one while text was written."""
 
     prefilled: int = 0
@@ -24,7 +24,7 @@ class MemoCounts:
     decoded: int = 0
 
 
-class Memo:
+class PrefixCache:
     """Blocks of one network, least recently used first, at most ``capacity`` bytes (None: an eighth of the weights').
 
     ``variant`` names what else decides a block beside its prefix: the patches on the weights. ``evict`` and ``clear``
@@ -34,7 +34,7 @@ class Memo:
     def __init__(self, runner: Runner, capacity: int | None = None):
         weights = sum(parameter.nbytes for parameter in runner.model.parameters())
         self.runner, self.capacity = runner, weights // 8 if capacity is None else capacity
-        self.counts = MemoCounts()
+        self.counts = PrefixCacheCounts()
         self._blocks: OrderedDict[tuple[str, bytes], Block] = OrderedDict()
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...errors import StrokesError
 from ...files import open_safetensors, read_json, shapes_of
 from ..engine.prefix import Segment
-from ..engine.prefix_cache import Memo
+from ..engine.prefix_cache import PrefixCache
 from ..engine.runner import Runner
 from ..images import resize
 from ..network.autoencoder import Autoencoder
@@ -43,7 +43,7 @@ class GoldenSet:
     expected: dict[str, Tensor]
     bagel: dict[str, Any]
     runner: Runner
-    memo: Memo
+    prefix_cache: PrefixCache
     vae_rule: ResizeRule
     vit_rule: ResizeRule
     autoencoder: Autoencoder | None
@@ -78,7 +78,7 @@ class GoldenSet:
             expected=expected,
             bagel=bagel,
             runner=runner,
-            memo=Memo(runner),
+            prefix_cache=PrefixCache(runner),
             vae_rule=vae_rule,
             vit_rule=vit_rule,
             autoencoder=_read_autoencoder(model / "ae.safetensors", bagel),

@@ -66,7 +66,7 @@ def _cache(prefix: str, block: Block, image: bool) -> Produced:
 
 def _size(s: GoldenSet, prefix: Prefix) -> tuple[int, int]:
     """Rows held in the caches of a context, and its next position."""
-    return sum(block.rows for block in s.memo.blocks(prefix)), prefix.position
+    return sum(block.rows for block in s.prefix_cache.blocks(prefix)), prefix.position
 
 
 def text(s: GoldenSet) -> Produced:
@@ -84,7 +84,11 @@ def _write(s: GoldenSet, prefix: Prefix, calls: int) -> tuple[list[int], Tensor]
     """Greedy text of at most ``calls`` decoder calls; the ids fed, start marker first, and the logits of each call."""
     logits: list[Tensor] = []
     ids, ended = decode(
-        s.runner, s.memo.blocks(prefix), prefix.position, calls, on_logits=lambda row: logits.append(row.clone())
+        s.runner,
+        s.prefix_cache.blocks(prefix),
+        prefix.position,
+        calls,
+        on_logits=lambda row: logits.append(row.clone()),
     )
     # Without an end marker the last choice was made but not fed: the start marker counts in the reference's limit.
     return [s.runner.special.bos, *(ids if ended else ids[:-1])], torch.stack(logits)
@@ -252,11 +256,11 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Contexts) -> Pr
     prefixes = {"main": c.main, "text_free": c.text_free, "image_free": c.image_free}
     noise = s.tensor(f"{name}.init_noise")
 
-    raw = BranchSampler(s.runner, s.memo.blocks, prefixes, grid, False)(list(prefixes), noise, 1.0)
+    raw = BranchSampler(s.runner, s.prefix_cache.blocks, prefixes, grid, False)(list(prefixes), noise, 1.0)
     for key, v in zip(("main", "cfgtext", "cfgimg"), raw, strict=True):
         yield f"{name}.v_{key}_step0", v
 
-    sampler = BranchSampler(s.runner, s.memo.blocks, prefixes, grid, hyper.get("enable_taylorseer", False))
+    sampler = BranchSampler(s.runner, s.prefix_cache.blocks, prefixes, grid, hyper.get("enable_taylorseer", False))
     times: list[float] = []
     used: list[Tensor] = []
 
