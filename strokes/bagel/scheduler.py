@@ -1,4 +1,4 @@
-"""Many painting processes at once, so that their model calls go through the network as batches.
+"""Many painting processes at once, so that their model calls go through the network as batched.
 
 A job is ordinary code that uses a painter. Each has a thread of its own, but only one thread of all runs at any time: a
 job goes on until it needs the network, hands in a request and waits. Once all wait, the most frequent kind of request is
@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .engine.batched_runner import Batches
+from .engine.batched_runner import BatchedRunner
 from .engine.prefix import Block, Segment
 from .engine.prefix_cache import PrefixCache
-from .engine.runner import Runner, Scratch
+from .engine.runner import DecodeCache, Runner
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 
@@ -35,7 +35,7 @@ PIXELS_PER_ROW = 16
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks. ``many`` answers requests of one ``kind`` together, ``rows`` says how large this one is."""
+    """What a job asks. ``many`` answers requests of one ``kind`` run_batched, ``rows`` says how large this one is."""
 
     many: Callable[[Sequence[Any]], Sequence[Any]]
     kind: tuple[Any, ...]
@@ -46,12 +46,12 @@ class Request:
 Ask = Callable[[Request], Any]
 
 
-class AskingRunner(Runner):
+class RequestingRunner(Runner):
     """A runner that asks for everything. What a job computes itself is small, so that is done on the CPU."""
 
-    def __init__(self, batches: Batches, ask: Ask):
-        super().__init__(batches.model, batches.special, torch.device("cpu"))
-        self.batches, self.ask = batches, ask
+    def __init__(self, batched: BatchedRunner, ask: Ask):
+        super().__init__(batched.model, batched.special, torch.device("cpu"))
+        self.batched, self.ask = batched, ask
 
     def prefill(self, past: Sequence[Block], position: int, segment: Segment) -> tuple[Block, Tensor, Tensor]:
         content, config = segment.content, self.model.config
@@ -62,26 +62,26 @@ class AskingRunner(Runner):
             vision = config.vision if segment.kind == "pixels" else None
             patch = vision.patch_size if vision else config.latent_patch_size
             shape, rows = tuple(content.shape), content[0].numel() // patch**2 + 2
-        return self.ask(Request(self.batches.prefill_many, (segment.kind, shape), rows, (past, position, segment)))
+        return self.ask(Request(self.batched.prefill_many, (segment.kind, shape), rows, (past, position, segment)))
 
     def denoise(
         self, branches: Sequence[tuple[Sequence[Block], int]], x: Tensor, grid: tuple[int, int], t: float
     ) -> Tensor:
-        many, rows = partial(self.batches.denoise_many, grid=grid), len(branches) * (len(x) + 2)
+        many, rows = partial(self.batched.denoise_many, grid=grid), len(branches) * (len(x) + 2)
         return self.ask(Request(many, ("denoise", grid), rows, (branches, x, t)))
 
     def velocities(self, hidden: Sequence[Tensor]) -> list[Tensor]:
         shape = tuple(hidden[0].shape)
-        return self.ask(Request(self.batches.velocities_many, ("velocities", shape), len(hidden) * shape[0], hidden))
+        return self.ask(Request(self.batched.velocities_many, ("velocities", shape), len(hidden) * shape[0], hidden))
 
-    def scratch(self, past: Sequence[Block], room: int) -> Scratch:
-        return self.batches.scratch(past, room)
+    def decode_cache(self, past: Sequence[Block], room: int) -> DecodeCache:
+        return self.batched.decode_cache(past, room)
 
-    def step(self, scratch: Scratch, token: int, position: int) -> Tensor:
-        return self.ask(Request(self.batches.step_many, ("step",), 1, (scratch, token, position)))
+    def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
+        return self.ask(Request(self.batched.decode_tokens, ("step",), 1, (decode_cache, token, position)))
 
 
-class AskingAutoencoder(Autoencoder):
+class RequestingAutoencoder(Autoencoder):
     """An autoencoder that asks for everything."""
 
     def __init__(self, autoencoder: Autoencoder, ask: Ask):
@@ -117,7 +117,7 @@ class _Job(Generic[T]):
         self._stopped = False
         self._answers: SimpleQueue[Any] = SimpleQueue()
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
-        self.thread = Thread(target=self._run, name=f"crowd {number}", daemon=True)
+        self.thread = Thread(target=self._run, name=f"job {number}", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
@@ -152,15 +152,15 @@ class _Job(Generic[T]):
         self._answers.put(None)
 
 
-def together(
+def run_batched(
     painter: BagelPainter,
     jobs: Sequence[Callable[[BagelPainter], T]],
-    width: int = 64,
+    concurrency: int = 64,
     *,
     rows: int | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Iterator[T]:
-    """What each job returns, in the order of the jobs; ``width`` of them run at a time, as this is iterated.
+    """What each job returns, in the order of the jobs; ``concurrency`` of them run at a time, as this is iterated.
 
     Each gets a painter with a prefix cache of its own, which goes with it. Results are those of running the jobs one by one, up
     to the rounding of floats (where a picture is read again, rounding to 8 bits may make a step of that); the same call
@@ -169,13 +169,13 @@ def together(
     others and is raised here.
     """
     runner, checkpoint = painter.runner, painter.checkpoint
-    batches = Batches(runner.model, runner.special, runner.device)
+    batched = BatchedRunner(runner.model, runner.special, runner.device)
     limit = rows or (ROWS_CPU if runner.device.type == "cpu" else ROWS_GPU)
 
     def work(job: Callable[[BagelPainter], T]) -> Callable[[Ask], T]:
         def run(ask: Ask) -> T:
-            asking = replace(checkpoint, autoencoder=AskingAutoencoder(checkpoint.autoencoder, ask))
-            return job(BagelPainter(asking, PrefixCache(AskingRunner(batches, ask))))
+            asking = replace(checkpoint, autoencoder=RequestingAutoencoder(checkpoint.autoencoder, ask))
+            return job(BagelPainter(asking, PrefixCache(RequestingRunner(batched, ask))))
 
         return run
 
@@ -185,7 +185,7 @@ def together(
     finished = given = 0
     try:
         while True:
-            begun = list(islice(fresh, width - len(running)))
+            begun = list(islice(fresh, concurrency - len(running)))
             running += begun
             if not running:
                 return
@@ -211,7 +211,7 @@ def together(
 def _answers(waiting: Sequence[_Job[Any]], rows: int) -> list[tuple[_Job[Any], Any]]:
     """The jobs with the most frequent kind of request, in order, each with its answer.
 
-    The others wait until theirs is: so jobs that drifted apart gather again, and batches stay large.
+    The others wait until theirs is: so jobs that drifted apart gather again, and batched stay large.
     """
     kinds: dict[tuple[Any, ...], list[tuple[_Job[Any], Request]]] = {}
     for job in waiting:

@@ -41,7 +41,7 @@ def evaluate_shapes(
     Reports by kind of prompt and by split: seen combinations, held-out pairs of colour and shape, held-out relations,
     and scenes longer by one object than any in training.
     """
-    from ..bagel.scheduler import together
+    from ..bagel.scheduler import run_batched
     from ..evaluation.shapes import benchmark as shapes
     from ..evaluation.shapes import examples as sheet
     from ..evaluation.shapes import tables
@@ -74,7 +74,7 @@ def evaluate_shapes(
             progress.update(task, completed=done, total=total, note=prompt)
 
         numbers = tuple(map(int, seeds.split(",")))
-        crowd = partial(together, width=64 if painter.runner.device.type == "cpu" else 512)
+        crowd = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
         report = shapes.evaluate(painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=crowd)
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..bagel.painter import BagelPainter
-from ..bagel.scheduler import together
+from ..bagel.scheduler import run_batched
 from ..process import loop, stages
 from ..process.painter import PaintSettings, TextSettings
 from ..process.pictures import Picture
@@ -81,7 +81,7 @@ def _shard(
         for prompt, graph in drawn
     ]
     knows = expert(rng)
-    for trajectory in together(painter, jobs, preset.width):
+    for trajectory in run_batched(painter, jobs, preset.width):
         yield from judged(trajectory, knows)
 
 

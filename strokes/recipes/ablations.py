@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
-from ..bagel.scheduler import together
+from ..bagel.scheduler import run_batched
 from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
 from ..data.shapes.rounds import RoundMix
@@ -166,7 +166,9 @@ class AblationRun(TrainingRun):
             def progress(done: int, total: int, prompt: str) -> None:
                 self.report(f"paint: {name}", done, total, {})
 
-            report = evaluate(painter, prompts, (arm,), seeds=self.preset.seeds, progress=progress, together=together)
+            report = evaluate(
+                painter, prompts, (arm,), seeds=self.preset.seeds, progress=progress, run_batched=run_batched
+            )
             found = {group: asdict(report.get("exact match", arm, group)) for group in report.groups}
             text = json.dumps(found, indent=1) + "\n"
             write_whole(path, lambda to: to.write_text(text))

@@ -1,4 +1,4 @@
-"""Many processes at once give what they give alone, in order, and stop together."""
+"""Many processes at once give what they give alone, in order, and stop run_batched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from strokes.bagel.painter import BagelPainter
-from strokes.bagel.scheduler import together
+from strokes.bagel.scheduler import run_batched
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
 from strokes.process.painter import PaintSettings, TextSettings
@@ -63,13 +63,13 @@ JOBS = [*(process(prompt, i) for i, prompt in enumerate(PROMPTS)), one_shot, edi
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("crowd")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("job ")]
 
 
 @pytest.mark.parametrize(("width", "rows"), [(1, 1024), (3, 1024), (64, 1024), (64, 60)])
 def test_together_as_alone_and_in_order(toy_painter, width, rows):
     alone = [job(BagelPainter(toy_painter.checkpoint)) for job in JOBS]
-    crowd = list(together(toy_painter, JOBS, width, rows=rows))
+    crowd = list(run_batched(toy_painter, JOBS, width, rows=rows))
     assert [texts for texts, _ in crowd] == [texts for texts, _ in alone]
     for (_, ours), (_, theirs) in zip(crowd, alone, strict=True):
         assert len(ours) == len(theirs) and all(np.abs(a - b).max() < 1e-4 for a, b in zip(ours, theirs, strict=True))
@@ -78,13 +78,13 @@ def test_together_as_alone_and_in_order(toy_painter, width, rows):
 
 def test_the_same_call_gives_the_same_bits(toy_painter):
     jobs = [process(prompt, i, 2) for i, prompt in enumerate(PROMPTS)]
-    first, again = (list(together(toy_painter, jobs, 3)) for _ in range(2))
+    first, again = (list(run_batched(toy_painter, jobs, 3)) for _ in range(2))
     for (texts, ours), (other, theirs) in zip(first, again, strict=True):
         assert texts == other and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_the_callers_memo_is_left_alone(toy_painter):
-    list(together(toy_painter, JOBS[:2]))
+    list(run_batched(toy_painter, JOBS[:2]))
     assert len(toy_painter.prefix_cache) == 0
 
 
@@ -102,7 +102,7 @@ def test_an_error_in_a_job_stops_all(toy_painter):
         stages.begin(painter, "a purple elephant")
 
     with pytest.raises(StrokesError, match="does not know"):
-        list(together(toy_painter, [good, good, bad, good, bad], 4))
+        list(run_batched(toy_painter, [good, good, bad, good, bad], 4))
     assert ended == ["good"] * 3, "the fifth never began"
     assert not threads()
 
@@ -119,7 +119,7 @@ def test_a_job_cannot_take_the_stop_for_its_own_error(toy_painter):
         raise StrokesError("no")
 
     with pytest.raises(StrokesError, match="no"):
-        list(together(toy_painter, [stubborn, bad]))
+        list(run_batched(toy_painter, [stubborn, bad]))
     assert not threads()
 
 
@@ -132,13 +132,13 @@ def test_progress_counts_and_may_cancel(toy_painter):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        list(together(toy_painter, JOBS, 2, on_done=count))
+        list(run_batched(toy_painter, JOBS, 2, on_done=count))
     assert seen == [(1, 7), (2, 7), (3, 7)]
     assert not threads()
 
 
 def test_a_caller_may_stop_listening(toy_painter):
-    results = together(toy_painter, [one_shot, *JOBS], 2)
+    results = run_batched(toy_painter, [one_shot, *JOBS], 2)
     next(results)
     assert threads(), "the second job takes longer"
     results.close()
@@ -154,7 +154,7 @@ def test_ctrl_c_stops_all(toy_painter):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(together(toy_painter, [JOBS[0], interrupt, JOBS[1]]))
+            list(run_batched(toy_painter, [JOBS[0], interrupt, JOBS[1]]))
     finally:
         signal.signal(signal.SIGINT, before)
     assert not threads()

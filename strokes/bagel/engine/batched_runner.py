@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..network.decoder import Attend
 from .prefix import Block
-from .runner import Recorder, Runner, Scratch, attention
+from .runner import DecodeCache, Recorder, Runner, attention
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
@@ -36,7 +36,7 @@ def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
     return joined, real
 
 
-class Batches(Runner):
+class BatchedRunner(Runner):
     """A runner whose attention is one padded call for all branches: for many branches behind short pasts."""
 
     def attend(self, past: Sequence[Sequence[Block]], causal: bool = False, recorder: Recorder | None = None) -> Attend:
@@ -62,13 +62,13 @@ class Batches(Runner):
         return attend
 
     @torch.inference_mode()
-    def step_many(self, asked: Sequence[tuple[Scratch, int, int]]) -> list[Tensor]:
+    def decode_tokens(self, asked: Sequence[tuple[DecodeCache, int, int]]) -> list[Tensor]:
         """:meth:`step` of many texts."""
         scratches, tokens, positions = zip(*asked, strict=True)
         recorder = Recorder()
         logits = self._next(tokens, positions, self.attend([[s.block] for s in scratches], recorder=recorder)).cpu()
-        for scratch, block in zip(scratches, recorder.blocks([1] * len(asked)), strict=True):
-            scratch.append(block)
+        for decode_cache, block in zip(scratches, recorder.blocks([1] * len(asked)), strict=True):
+            decode_cache.append(block)
         return list(logits)
 
     @torch.inference_mode()

@@ -27,7 +27,7 @@ class Recorder:
         return [Block(*(x[:, i, :, :n].contiguous() for x in (keys, values))) for i, n in enumerate(rows)]
 
 
-class Scratch:
+class DecodeCache:
     """Preallocated keys and values ``[L, K, rows, d]``: a prefix joined once, then one row a token."""
 
     def __init__(self, past: Sequence[Block], room: int, like: Tensor, shape: tuple[int, int, int]):
@@ -191,17 +191,17 @@ class Runner:
         """Hidden rows ``[N, D]`` of branches → their velocities ``[N, token_dim]`` in float32."""
         return [self.model.velocity(rows).float() for rows in hidden]
 
-    def scratch(self, past: Sequence[Block], room: int) -> Scratch:
+    def decode_cache(self, past: Sequence[Block], room: int) -> DecodeCache:
         """Where up to ``room`` rows of text can be written behind ``past``."""
         config = self.model.config.language
         like = past[0].keys if past else torch.empty(0, device=self.device, dtype=self.model.dtype)
-        return Scratch(past, room, like, (config.num_hidden_layers, config.num_key_value_heads, config.head_dim))
+        return DecodeCache(past, room, like, (config.num_hidden_layers, config.num_key_value_heads, config.head_dim))
 
     @torch.inference_mode()
-    def step(self, scratch: Scratch, token: int, position: int) -> Tensor:
-        """Run one token behind what ``scratch`` holds, which grows by it. Returns logits ``[V]`` of the next."""
-        logits = self._next([token], [position], scratch.attend)[0]
-        scratch.length += 1
+    def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
+        """Run one token behind what ``decode_cache`` holds, which grows by it. Returns logits ``[V]`` of the next."""
+        logits = self._next([token], [position], decode_cache.attend)[0]
+        decode_cache.length += 1
         return logits
 
     def _next(self, tokens: Sequence[int], positions: Sequence[int], attend: Attend) -> Tensor:

@@ -43,11 +43,11 @@ def decode(
     Feeds the start marker, then each token. Returns the ids without markers, and whether the end marker was reached.
     """
     generator = torch.Generator().manual_seed(seed)
-    scratch = runner.scratch(past, len(forced) + max_tokens + 1)
+    decode_cache = runner.decode_cache(past, len(forced) + max_tokens + 1)
     ids: list[int] = []
     feed = runner.special.bos
     while True:
-        logits = runner.step(scratch, feed, position)
+        logits = runner.decode_token(decode_cache, feed, position)
         position += 1
         if len(ids) < len(forced):
             feed = forced[len(ids)]
