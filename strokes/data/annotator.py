@@ -1,4 +1,4 @@
-"""What building training data asks of whoever knows the world of the pictures; nothing here knows which world it is."""
+"""What building training data asks of whoever judges the world of the pictures; nothing here judges which world it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..process.pictures import Picture
 from ..process.trajectory import Plan
 from .samples import Drawing
 
-Sight = TypeVar("Sight")
+Reading = TypeVar("Reading")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Annotation:
     """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
     learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``sight`` says what the
     sketch shows, whether or not that is right ("" where that may not be named)."""
@@ -35,16 +35,16 @@ class Judgement:
     kind: str
 
 
-class Expert(Protocol[Sight]):
-    """Who knows better: for shapes a rule-based reader of pictures and a renderer; for real pictures a language model that
-    looks and an image editor that paints. A ``Sight`` is what it saw in a picture; that of None is an empty canvas."""
+class Annotator(Protocol[Reading]):
+    """Who judges better: for shapes a rule-based reader of pictures and a renderer; for real pictures a language model that
+    looks and an image editor that paints. A ``Reading`` is what it saw in a picture; that of None is an empty canvas."""
 
-    def see(self, picture: Picture | None) -> Sight: ...
+    def read(self, picture: Picture | None) -> Reading: ...
 
-    def propose(self, prompt: str, canvas: Sight) -> Proposal | None:
-        """None where it knows no way on."""
+    def propose(self, prompt: str, canvas: Reading) -> Proposal | None:
+        """None where it judges no way on."""
         ...
 
-    def judge(self, prompt: str, plan: Plan, canvas: Sight, sketch: Sight) -> Judgement | None:
+    def annotate(self, prompt: str, plan: Plan, canvas: Reading, sketch: Reading) -> Annotation | None:
         """None where the plan cannot be read, or nothing can be done."""
         ...

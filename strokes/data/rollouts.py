@@ -1,5 +1,5 @@
 """Rounds of what a model really plans and paints, judged: the paper's instruction–intermediate conflicts and image–instruction
-alignment. The model's canvases, plans and sketches are kept; what should have been said and painted an expert says.
+alignment. The model's canvases, plans and sketches are kept; what should have been said and painted an annotator says.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..process.pictures import Picture
 from ..process.trajectory import Round as Turn
 from ..process.trajectory import Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
-from .annotator import Expert, Proposal, Sight
+from .annotator import Annotator, Proposal, Reading
 from .samples import Round, Stored
-from .shapes.annotator import ShapesExpert
+from .shapes.annotator import ShapesAnnotator
 from .shards import ShardSet, build
 
 
@@ -47,13 +47,13 @@ def build_selfsampled(
     preset: SelfSampling,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
-    expert: Callable[[np.random.Generator], Expert] = ShapesExpert,
+    annotator: Callable[[np.random.Generator], Annotator] = ShapesAnnotator,
 ) -> ShardSet:
-    """Build the shards that are not there yet; they belong to the ``weights`` file behind the painter. ``expert(rng)`` judges
+    """Build the shards that are not there yet; they belong to the ``weights`` file behind the painter. ``annotator(rng)`` judges
     one shard."""
     settings = {"weights": sha256(weights.read_bytes()).hexdigest(), "seed": seed, **asdict(preset)}
     shards = -(-preset.processes // preset.shard)
-    build(folder, settings, shards, partial(_shard, painter, preset, seed, expert), report)
+    build(folder, settings, shards, partial(_shard, painter, preset, seed, annotator), report)
     return ShardSet(folder)
 
 
@@ -61,7 +61,7 @@ def _shard(
     painter: BagelPainter,
     preset: SelfSampling,
     seed: int,
-    expert: Callable[[np.random.Generator], Expert],
+    annotator: Callable[[np.random.Generator], Annotator],
     shard: int,
 ) -> Iterator[Round]:
     rng = np.random.default_rng((seed, 2, shard))
@@ -80,9 +80,9 @@ def _shard(
         )
         for prompt, graph in drawn
     ]
-    knows = expert(rng)
+    judges = annotator(rng)
     for trajectory in run_batched(painter, jobs, preset.width):
-        yield from judged(trajectory, knows)
+        yield from judged(trajectory, judges)
 
 
 def roll_out(
@@ -92,27 +92,32 @@ def roll_out(
     return loop.run(painter, begun, rounds, seed=seed, plan_settings=plans, sketch_settings=sketches)
 
 
-def judged(trajectory: Trajectory, expert: Expert[Sight]) -> Iterator[Round]:
+def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[Round]:
     """Training rounds of a process: each of its rounds with the critique and refinement it should have had, and the right
     plan wherever its own was another, also where it should have ended or did too early."""
-    prompt, canvas, sight = trajectory.prompt, None, expert.see(None)
+    prompt, canvas, sight = trajectory.prompt, None, annotator.read(None)
     for turn in trajectory.rounds:
         painted = store(turn.sketch.picture) if turn.sketch else None
-        yield from _judged_turn(prompt, canvas, sight, turn, painted, expert)
+        yield from _judged_turn(prompt, canvas, sight, turn, painted, annotator)
         if turn.picture is None:
             return
         canvas = store(turn.refinement.picture) if turn.refinement and turn.refinement.picture else painted
-        sight = expert.see(turn.picture)
-    yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
+        sight = annotator.read(turn.picture)
+    yield from _proposed(prompt, canvas, annotator.propose(prompt, sight))
 
 
 def _judged_turn(
-    prompt: str, canvas: Stored | None, sight: Sight, turn: Turn, painted: Stored | None, expert: Expert[Sight]
+    prompt: str,
+    canvas: Stored | None,
+    sight: Reading,
+    turn: Turn,
+    painted: Stored | None,
+    annotator: Annotator[Reading],
 ) -> Iterator[Round]:
     plan, sketch = turn.plan, turn.sketch
-    seen = expert.judge(prompt, plan, sight, expert.see(sketch.picture)) if sketch else None
+    seen = annotator.annotate(prompt, plan, sight, annotator.read(sketch.picture)) if sketch else None
     if seen is None or seen.wanted is None:
-        yield from _proposed(prompt, canvas, expert.propose(prompt, sight))
+        yield from _proposed(prompt, canvas, annotator.propose(prompt, sight))
     if seen is not None:
         yield Round(
             prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, painted,

@@ -1,4 +1,4 @@
-"""The expert: it finds every fault that was made, says what mends it, and mends no more than that."""
+"""The annotator: it finds every fault that was made, says what mends it, and mends no more than that."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from strokes.data import rollouts as selfsampled
 from strokes.data.annotator import Proposal
 from strokes.data.rollouts import SelfSampling, build_selfsampled, judged
 from strokes.data.samples import Stored
-from strokes.data.shapes.annotator import ShapesExpert
+from strokes.data.shapes.annotator import ShapesAnnotator
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
 from strokes.process.pictures import Picture
@@ -56,7 +56,7 @@ def process(*turns, prompt=PROMPT):
 
 
 def rounds(*turns, **more):
-    return list(judged(process(*turns, **more), ShapesExpert(np.random.default_rng(0))))
+    return list(judged(process(*turns, **more), ShapesAnnotator(np.random.default_rng(0))))
 
 
 def names(scene):
@@ -172,17 +172,17 @@ def test_another_expert_may_judge(toy_painter, toy_folder, tmp_path):
         def __init__(self, rng):
             pass
 
-        def see(self, picture):
+        def read(self, picture):
             return None
 
         def propose(self, prompt, canvas):
             return Proposal("", "", [])
 
-        def judge(self, prompt, plan, canvas, sketch):
+        def annotate(self, prompt, plan, canvas, sketch):
             return None
 
     preset = SelfSampling(processes=1, shard=1, width=1)
-    own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, expert=Silent)
+    own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, annotator=Silent)
     assert len(own) and {own[i].kind for i in range(len(own))} == {"end"}
 
 

@@ -1,4 +1,4 @@
-"""The expert of the shapes world as self-sampling asks for it: it reads pictures by rules and draws scenes."""
+"""The annotator of the shapes world as self-sampling asks for it: it reads pictures by rules and draws scenes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...shapes.drawing import Seen
 from ...shapes.language import describe, read_prompt
 from ...shapes.scene_graph import SceneGraph
 from ...shapes.splits import HELD_OUT_PAIRS, identity, reserved
-from ..annotator import Judgement, Proposal
+from ..annotator import Annotation, Proposal
 from .rounds import caption
 
 
@@ -26,14 +26,14 @@ def taught(graph: SceneGraph, text: str) -> bool:
     return not reserved(graph) and not any(pair.name in text for pair in HELD_OUT_PAIRS)
 
 
-class ShapesExpert:
-    """Fulfils :class:`.roles.Expert`. ``rng`` places what has to be placed anew.
+class ShapesAnnotator:
+    """Fulfils :class:`.roles.Annotator`. ``rng`` places what has to be placed anew.
     Steps and refinements with anything kept for evaluation are not :func:`taught`."""
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
 
-    def see(self, picture: Picture | None) -> list[Seen]:
+    def read(self, picture: Picture | None) -> list[Seen]:
         return [] if picture is None else seen_in(picture.image)
 
     def propose(self, prompt: str, canvas: Sequence[Seen]) -> Proposal | None:
@@ -42,8 +42,8 @@ class ShapesExpert:
             return None
         return Proposal(step.instruction, describe(step.graph), step.scene)
 
-    def judge(self, prompt: str, plan: Plan, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Judgement | None:
-        """A plan is learned where it says what the expert would say, who mends first and then adds, in any order."""
+    def annotate(self, prompt: str, plan: Plan, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Annotation | None:
+        """A plan is learned where it says what the annotator would say, who mends first and then adds, in any order."""
         graph = read_prompt(prompt)
         try:
             planned = read_prompt(plan.description)
@@ -61,4 +61,4 @@ class ShapesExpert:
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
         wanted = right[0] if right else None
-        return Judgement(wanted, refined, caption(verdict), verdict.explanation, verdict.correction, verdict.kind)
+        return Annotation(wanted, refined, caption(verdict), verdict.explanation, verdict.correction, verdict.kind)
