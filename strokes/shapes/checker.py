@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StrokesError
-from .drawing import GROUND, KINDS, PALETTE, RADIUS, UNIT, Seen, Shape, inside
+from .drawing import GROUND, KINDS, PALETTE, RADIUS, UNIT, Detection, Shape, inside
 from .language import article
 from .scene_graph import Object, Relation, SceneGraph, holds
 
@@ -48,7 +48,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """``reasons`` says in sentences what is wrong; empty where the picture satisfies the graph."""
 
     ok: bool
@@ -94,12 +94,12 @@ def _large(parts: np.ndarray) -> list[np.ndarray]:
     return [parts == part for part in np.flatnonzero(np.bincount(parts.ravel()) >= MIN_AREA)]
 
 
-def seen_in(image: Image.Image) -> list[Seen]:
+def detect(image: Image.Image) -> list[Detection]:
     """What an expert sees in a picture: its shapes, with the radius that their area says, as far as the world has it."""
     seen = []
     for f in read_picture(image):
         r = min(max((f.area / _MOMENTS[f.kind][0]) ** 0.5, RADIUS[0]), RADIUS[1])
-        seen.append(Seen(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
+        seen.append(Detection(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
     return seen
 
 
@@ -169,7 +169,7 @@ def _identify(colour: str, mask: np.ndarray) -> Found:
     return best
 
 
-def check(image: Image.Image, graph: SceneGraph) -> Verdict:
+def check(image: Image.Image, graph: SceneGraph) -> CheckResult:
     """Whether a picture holds exactly the objects of a graph, each clear, and every relation.
 
     Where objects are alike, any assignment that satisfies all relations counts. Raises StrokesError unless square.
@@ -183,7 +183,7 @@ def check(image: Image.Image, graph: SceneGraph) -> Verdict:
         broken = min((_broken(graph, given) for given in _assignments(graph.objects, found)), key=len)
         for r in broken:
             reasons.append(f"the {graph.objects[r.subject].name} is not {r.name} the {graph.objects[r.object].name}")
-    return Verdict(not reasons, tuple(reasons))
+    return CheckResult(not reasons, tuple(reasons))
 
 
 def _assignments(objects: Sequence[Object], found: Sequence[Found]) -> Iterator[tuple[Found, ...]]:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from .drawing import GAP, Scene, Seen, Shape, apart, inside_canvas
+from .drawing import GAP, Detection, Scene, Shape, apart, inside_canvas
 from .language import add_instruction, article, describe, relation_phrase
 from .layout import sample_layout
 from .scene_graph import RELATIONS, Object, Relation, SceneGraph, holds
@@ -38,8 +38,8 @@ class Comparison:
     for none; ``kept`` are the shapes that stay where they are, as they will be once mended, by object."""
 
     graph: SceneGraph
-    matched: dict[int, Seen]
-    extra: tuple[Seen, ...]
+    matched: dict[int, Detection]
+    extra: tuple[Detection, ...]
     kept: dict[int, Shape]
     faults: tuple[Fault, ...]
 
@@ -81,7 +81,7 @@ class Comparison:
 
 
 # Which shape may stand for which object: the right ones first, then what lost its outline, then the wrong ones.
-_MATCHES: tuple[Callable[[Seen, Object], bool], ...] = (
+_MATCHES: tuple[Callable[[Detection, Object], bool], ...] = (
     lambda seen, thing: seen.clear and seen.shape.name == thing.name,
     lambda seen, thing: not seen.clear and seen.shape.colour == thing.colour,
     lambda seen, thing: seen.clear and seen.shape.kind == thing.kind,
@@ -90,14 +90,14 @@ _MATCHES: tuple[Callable[[Seen, Object], bool], ...] = (
 )
 
 
-def compare(graph: SceneGraph, seen: Sequence[Seen], growing: bool = False) -> Comparison:
+def compare(graph: SceneGraph, seen: Sequence[Detection], growing: bool = False) -> Comparison:
     """Match every shape with an object of the graph and name the faults: wrong ones, extra, missing, then places.
 
     While a scene is ``growing``, a shape that shares nothing with an object is no attempt at it: it is one too many.
     """
-    left, matched = list(seen), dict[int, Seen]()
+    left, matched = list(seen), dict[int, Detection]()
 
-    def broken_by(i: int, candidate: Seen) -> int:
+    def broken_by(i: int, candidate: Detection) -> int:
         return len(_broken(graph, {j: s.shape for j, s in matched.items()} | {i: candidate.shape}))
 
     for fits in _MATCHES[:-1] if growing else _MATCHES:
@@ -164,9 +164,9 @@ def _valid(scene: dict[int, Shape], seen: Collection[int]) -> bool:
     )
 
 
-def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | None] = ()) -> Scene | None:
+def mend(found: Comparison, rng: np.random.Generator, preferred: Sequence[Shape | None] = ()) -> Scene | None:
     """The scene put right with the least change: what is kept stays, what is not clear is painted again where it lies, the
-    rest goes where ``wish`` says, or anywhere it may.
+    rest goes where ``preferred`` says, or anywhere it may.
 
     In the graph's order; None where there is no room.
     """
@@ -176,9 +176,9 @@ def mend(found: Comparison, rng: np.random.Generator, wish: Sequence[Shape | Non
     firm = kept | found.again
     if _valid(firm, kept) and not _broken(found.graph, firm):
         kept = firm
-    wished = {i: shape for i, shape in enumerate(wish) if shape is not None and i < n} | kept
-    if len(wished) == n and _valid(wished, kept) and not _broken(found.graph, wished):
-        return [wished[i] for i in range(n)]
+    placed = {i: shape for i, shape in enumerate(preferred) if shape is not None and i < n} | kept
+    if len(placed) == n and _valid(placed, kept) and not _broken(found.graph, placed):
+        return [placed[i] for i in range(n)]
     order = [*kept, *(i for i in range(n) if i not in kept)]
     laid = sample_layout(found.graph.subgraph(order), rng, list(kept.values()))
     return None if laid is None else [laid[order.index(i)] for i in range(n)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .compare import COLOUR, EXTRA, KIND, MISSING, PLACE, Comparison, compare, mend
-from .drawing import Scene, Seen, Shape
+from .drawing import Detection, Scene, Shape
 from .language import add_instruction
 from .scene_graph import Object, SceneGraph
 
@@ -24,7 +24,7 @@ STEP_WRONG = "the step is wrong."
 
 
 @dataclass(frozen=True)
-class Step:
+class NextStep:
     """What to do next, and the canvas afterwards. ``instruction`` "" is the end of the process."""
 
     instruction: str
@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A critique: why the step is right or wrong, the correction ("" where it is accepted), and what was ``found`` when the
     picture was held against what the canvas should hold."""
 
@@ -55,11 +55,11 @@ class Verdict:
 
 def next_step(
     graph: SceneGraph,
-    seen: Sequence[Seen],
+    seen: Sequence[Detection],
     rng: np.random.Generator,
     order: Sequence[int] | None = None,
-    wish: Sequence[Shape] = (),
-) -> Step | None:
+    preferred: Sequence[Shape] = (),
+) -> NextStep | None:
     """Mend what is wrong with the canvas, else add the next object of ``order`` (the prompt's where None), else end.
 
     None where there is no room for it.
@@ -69,19 +69,19 @@ def next_step(
     if not growing:  # all that is there is wrong: it becomes the first object
         found = compare(graph, seen)
     if any(fault.what != MISSING for fault in found.faults):
-        wish = [wish[i] for i in found.present] if wish else ()
+        preferred = [preferred[i] for i in found.present] if preferred else ()
         found = compare(graph.subgraph(found.present), seen, growing)
-        scene = mend(found, rng, wish)
-        return None if scene is None else Step(found.faults[0].correction, found.graph, scene)
+        scene = mend(found, rng, preferred)
+        return None if scene is None else NextStep(found.faults[0].correction, found.graph, scene)
     missing = [i for i in order or range(len(graph.objects)) if i not in found.present]
     if not missing:
-        return Step("", graph, [found.kept[i] for i in range(len(graph.objects))])
+        return NextStep("", graph, [found.kept[i] for i in range(len(graph.objects))])
     # Lay out all that is to come, so that this step leaves room for the next.
-    whole = mend(found, rng, wish)
+    whole = mend(found, rng, preferred)
     return None if whole is None else _addition(found, missing[0], whole)
 
 
-def additions(graph: SceneGraph, seen: Sequence[Seen], rng: np.random.Generator) -> list[Step]:
+def additions(graph: SceneGraph, seen: Sequence[Detection], rng: np.random.Generator) -> list[NextStep]:
     """Every step that may come next on a canvas without faults, whatever the order."""
     found = compare(graph, seen, growing=True)
     whole = mend(found, rng)
@@ -89,13 +89,13 @@ def additions(graph: SceneGraph, seen: Sequence[Seen], rng: np.random.Generator)
     return [] if whole is None else [_addition(found, i, whole) for i in missing]
 
 
-def _addition(found: Comparison, i: int, whole: Scene) -> Step:
+def _addition(found: Comparison, i: int, whole: Scene) -> NextStep:
     after = sorted((*found.present, i))
     instruction = add_instruction(found.graph, i, found.present)
-    return Step(instruction, found.graph.subgraph(after), [whole[j] for j in after])
+    return NextStep(instruction, found.graph.subgraph(after), [whole[j] for j in after])
 
 
-def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen]) -> tuple[str, SceneGraph]:
+def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Detection]) -> tuple[str, SceneGraph]:
     """What is wrong with a plan ("" where nothing is), and the part of the prompt that it should have spoken of."""
     named, conflict = _indexes(prompt, planned)
     spoken = Counter(prompt.objects[i] for i in named)
@@ -106,7 +106,9 @@ def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen
     return conflict, prompt.subgraph(_first(prompt, spoken | drawn))
 
 
-def judge(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Verdict:
+def judge(
+    prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Detection], sketch: Sequence[Detection]
+) -> Judgement:
     """The critique of a sketch made for a plan: does the plan contradict the prompt, or the picture the plan?
 
     What the prompt asks and neither the plan nor the ``canvas`` before it holds is not drawn yet, and no error.
@@ -115,9 +117,9 @@ def judge(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Seen], sketc
     found = compare(corrected, sketch)
     if faults := found.faults:
         what = f"{STEP_WRONG} {conflict}" if conflict else f"{PICTURE_WRONG} {faults[0].what}"
-        return Verdict(what, faults[0].correction, found)
+        return Judgement(what, faults[0].correction, found)
     complete = len(corrected.objects) == len(prompt.objects)
-    return Verdict(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", found)
+    return Judgement(CORRECT_AND_COMPLETE if complete else CORRECT_SO_FAR, "", found)
 
 
 def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:

@@ -143,12 +143,12 @@ def render(scenes: Sequence[Sequence[Shape]] | Tensor, size: int = UNIT) -> Tens
 
 
 @dataclass(frozen=True)
-class Seen:
+class Detection:
     """A shape as it is seen; not ``clear`` where it ran together with something or lost its outline."""
 
     shape: Shape
     clear: bool = True
 
 
-def seen_as(scene: Sequence[Shape]) -> list[Seen]:
-    return [Seen(shape) for shape in scene]
+def detections(scene: Sequence[Shape]) -> list[Detection]:
+    return [Detection(shape) for shape in scene]

@@ -5,10 +5,10 @@ import pytest
 
 from strokes.evaluation.shapes.benchmark import evaluate
 from strokes.evaluation.shapes.measures import MEASURES, counts, difference, estimates
-from strokes.evaluation.shapes.trials import Drift, Step, Trial, drifted, touched
+from strokes.evaluation.shapes.trials import Drift, JudgedRound, Trial, drifted, touched
 from strokes.evaluation.statistics import RESAMPLES, resamples, sign_test
 from strokes.process.trajectory import Cost
-from strokes.shapes.drawing import Seen, Shape, seen_as
+from strokes.shapes.drawing import Detection, Shape, detections
 from strokes.shapes.language import read_prompt
 
 RED, BLUE, GREEN = Shape("red", "circle", 14, 14), Shape("blue", "square", 46, 16), Shape("green", "cross", 30, 48)
@@ -53,26 +53,27 @@ def test_what_an_instruction_touches(instruction, names):
     ],
 )  # fmt: skip
 def test_drift_of_what_is_not_touched(instruction, planned, after, drift):
-    assert drifted(instruction, read_prompt(planned), seen_as([RED, BLUE]), seen_as(after)) == drift
+    assert drifted(instruction, read_prompt(planned), detections([RED, BLUE]), detections(after)) == drift
 
 
 def test_alike_shapes_are_told_apart_by_their_place():
     twin, plan = RED.at(40, 40), read_prompt("three red circles")
     after = [twin.at(40, 41), RED.at(15, 14), RED.at(60, 60)]
-    assert drifted("add a red circle", plan, seen_as([RED, twin]), seen_as(after)) == Drift(2, 2, 2)
+    assert drifted("add a red circle", plan, detections([RED, twin]), detections(after)) == Drift(2, 2, 2)
     # Two lie near one and the same shape: only one of them is still there.
-    close = seen_as([RED, RED.at(16, 14)])
-    assert drifted("add a red circle", plan, close, seen_as([RED.at(15, 14)])) == Drift(2, 1, 1)
+    close = detections([RED, RED.at(16, 14)])
+    assert drifted("add a red circle", plan, close, detections([RED.at(15, 14)])) == Drift(2, 1, 1)
     # One too many: which of them should go is open.
     assert (
-        drifted("add a blue square", read_prompt("a red circle and a blue square"), seen_as([RED, twin]), []) == Drift()
+        drifted("add a blue square", read_prompt("a red circle and a blue square"), detections([RED, twin]), [])
+        == Drift()
     )
 
 
 def test_a_shape_that_lost_its_outline_is_not_there_any_more():
     plan = read_prompt("a red circle and a blue square")
-    assert drifted("add a blue square", plan, [Seen(RED)], [Seen(RED, clear=False)]) == Drift(1, 0, 0)
-    assert drifted("add a blue square", plan, [Seen(RED, clear=False)], [Seen(RED)]) == Drift(0, 0, 0)
+    assert drifted("add a blue square", plan, [Detection(RED)], [Detection(RED, clear=False)]) == Drift(1, 0, 0)
+    assert drifted("add a blue square", plan, [Detection(RED, clear=False)], [Detection(RED)]) == Drift(0, 0, 0)
 
 
 def test_a_painter_that_lays_out_anew_drifts_and_one_that_does_not_does_not(oracle):
@@ -180,8 +181,10 @@ def test_unreadable_plans_are_not_judged(oracle):
 
 
 def test_precision_recall_and_balance_by_hand():
-    steps = [Step(True, True, True)] * 6 + [Step(True, False, False)] * 2 + [Step(False, True, True)]
-    steps += [Step(False, False, False, refined=True)] * 3 + [Step(None, False, True)]
+    steps = (
+        [JudgedRound(True, True, True)] * 6 + [JudgedRound(True, False, False)] * 2 + [JudgedRound(False, True, True)]
+    )
+    steps += [JudgedRound(False, False, False, refined=True)] * 3 + [JudgedRound(None, False, True)]
     found = measured(trial(1, True, steps=steps))
     assert found["precision"].value == 3 / 5 and found["recall"].value == 3 / 4
     assert found["right accepted"].value == 6 / 8 and found["accuracy"].value == 9 / 12
@@ -212,7 +215,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 
 def test_an_end_without_limit_is_none():
-    broken, fixed = Step(True, True, False, refined=False), Step(False, True, False, refined=True)
+    broken, fixed = JudgedRound(True, True, False, refined=False), JudgedRound(False, True, False, refined=True)
     found = measured(trial(1, True, steps=[broken]), *(trial(line, True, steps=[fixed]) for line in range(2, 8)))
     assert found["fixes / break"].value == 6 and found["fixes / break"].high is None
 

@@ -14,7 +14,7 @@ from strokes.evaluation.shapes.examples import choose, save_examples
 from strokes.evaluation.shapes.prompts import Prompt, write_prompts
 from strokes.evaluation.shapes.report import Example, Report, shares
 from strokes.evaluation.shapes.tables import text
-from strokes.evaluation.shapes.trials import Step, Trial
+from strokes.evaluation.shapes.trials import JudgedRound, Trial
 from strokes.process.trajectory import Cost
 from strokes.shapes.language import read_prompt
 from strokes.shapes.scene_graph import CATEGORIES
@@ -145,10 +145,10 @@ def goals(report):
 
 
 def test_goals_are_answered_one_by_one():
-    accepted, caught = Step(True, False, True), Step(False, True, False, refined=True)
+    accepted, caught = JudgedRound(True, False, True), JudgedRound(False, True, False, refined=True)
     good = goals(made({"one-shot": 0.5, "best-of-k": 0.7, "process": 1}, steps=[accepted, accepted, caught, caught]))
     assert good.pop("measured on") is False and all(good.values()) and len(good) == 12
-    missed, broken = Step(False, False, True), Step(True, False, False, refined=False)
+    missed, broken = JudgedRound(False, False, True), JudgedRound(True, False, False, refined=False)
     bad = goals(
         made({"one-shot": 0.5, "best-of-k": 0.5, "process": 0.5}, steps=[caught, *[broken] * 3, missed], ended=False)
     )

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from strokes.data.shapes.rounds import damage
 from strokes.errors import StrokesError
-from strokes.shapes.checker import MIN_AREA, Found, check, components, nearest_colours, read_picture, seen_in
+from strokes.shapes.checker import MIN_AREA, Found, check, components, detect, nearest_colours, read_picture
 from strokes.shapes.compare import UNCLEAR, compare
 from strokes.shapes.drawing import GROUND, PALETTE, RADIUS, Shape, render
 from strokes.shapes.language import read_prompt
@@ -62,12 +62,12 @@ def test_five_objects_are_read_right():
 def test_an_expert_sees_the_shapes_that_were_drawn(scenes):
     drawn, images = scenes
     for (_, shapes), image in zip(drawn[:200], images, strict=False):
-        seen = seen_in(image)
+        seen = detect(image)
         assert len(seen) == len(shapes) and all(s.clear for s in seen)
         for shape in shapes:
             near = min((s.shape for s in seen), key=lambda s, at=shape: np.hypot(s.x - at.x, s.y - at.y))
             assert near.name == shape.name and abs(near.r - shape.r) < 0.7
-    assert [s.shape.r for s in seen_in(picture(Shape("red", "circle", 32, 32, 20)))] == [RADIUS[1]]
+    assert [s.shape.r for s in detect(picture(Shape("red", "circle", 32, 32, 20)))] == [RADIUS[1]]
 
 
 @pytest.mark.parametrize(("size", "count"), [(100, 60), (128, 100), (256, 60)])

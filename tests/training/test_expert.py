@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strokes.data.shapes.rounds import damage
 from strokes.shapes.compare import compare, mend
 from strokes.shapes.critic import additions, judge, next_step
-from strokes.shapes.drawing import Seen, Shape, seen_as
+from strokes.shapes.drawing import Detection, Shape, detections
 from strokes.shapes.language import describe, read_prompt
 from strokes.shapes.layout import sample_layout
 from strokes.shapes.sampling import PromptMix, sample_scene
@@ -43,14 +43,14 @@ def right(graph: SceneGraph, scene) -> bool:
         (PAIR, [RED, BLUE, GREEN], "too many", "remove the green triangle"),
         (PAIR, [RED.at(46, 16), BLUE.at(14, 14)], "a place", "swap the red circle and the blue square"),
         (PAIR, [RED, BLUE.at(14, 46)], "a place", "move the blue square right of the red circle"),
-        (PAIR, [RED, Seen(BLUE, clear=False)], "not clear", "paint the blue square again"),
+        (PAIR, [RED, Detection(BLUE, clear=False)], "not clear", "paint the blue square again"),
         ("two red circles", [RED, RED.at(40, 40), RED.at(14, 46)], "too many", "remove the red circle"),
         ("two red circles", [RED], "missing", "add a red circle"),
     ],
 )
 def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
     graph = read_prompt(prompt)
-    seen = [s if isinstance(s, Seen) else Seen(s) for s in scene]
+    seen = [s if isinstance(s, Detection) else Detection(s) for s in scene]
     verdict = judge(graph, graph, [], seen)
     if what is None:
         assert (verdict.kind, verdict.correction) == ("right", "")
@@ -67,7 +67,7 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
         ([RED, BLUE.at(40, 46)], "a red circle above a blue square"),
         ([RED, BLUE.at(18, 18)], "a red circle and a blue square"),
         ([BLUE, GREEN], "a green triangle below a blue square"),
-        ([RED, Seen(BLUE, clear=False)], "a red circle and a blue square not clear"),
+        ([RED, Detection(BLUE, clear=False)], "a red circle and a blue square not clear"),
         ([RED, RED.at(46, 16), RED.at(40, 46)], "three red circles"),
         ([RED] * 6, "five red circles"),
         ([], "nothing"),
@@ -75,7 +75,7 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
 )
 def test_what_a_picture_shows_is_said_in_a_description(scene, seen):
     graph = read_prompt(PAIR)
-    verdict = judge(graph, graph, [], [s if isinstance(s, Seen) else Seen(s) for s in scene])
+    verdict = judge(graph, graph, [], [s if isinstance(s, Detection) else Detection(s) for s in scene])
     assert verdict.found.sight == seen
 
 
@@ -101,9 +101,9 @@ def test_every_damage_is_found_and_mended_with_the_rest_untouched(seed):
 def test_what_is_not_clear_is_painted_again_where_it_lies_if_it_may():
     graph, rng = read_prompt(PAIR), np.random.default_rng(0)
     blot = replace(BLUE, colour="cyan", kind="cross", x=BLUE.x - 3)
-    assert mend(compare(graph, [Seen(RED), Seen(blot, clear=False)]), rng) == [RED, BLUE.at(blot.x, blot.y)]
+    assert mend(compare(graph, [Detection(RED), Detection(blot, clear=False)]), rng) == [RED, BLUE.at(blot.x, blot.y)]
     below = blot.at(RED.x, RED.y + 32)
-    assert right(graph, elsewhere := mend(compare(graph, [Seen(RED), Seen(below, clear=False)]), rng))
+    assert right(graph, elsewhere := mend(compare(graph, [Detection(RED), Detection(below, clear=False)]), rng))
     assert elsewhere[0] == RED
 
 
@@ -124,7 +124,7 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
     rng = np.random.default_rng(seed)
     graph, shapes = sample_scene(rng, PromptMix())
     k = int(rng.integers(len(shapes) + 1))
-    part, seen = graph.subgraph(range(k)), seen_as(shapes[:k])
+    part, seen = graph.subgraph(range(k)), detections(shapes[:k])
     if k and (made := damage(rng, part, shapes[:k], int(rng.integers(k)))):
         seen = made[1]
     for _ in range(len(shapes) + 3):
@@ -134,7 +134,7 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
         if not step.instruction:
             break
         assert read_prompt(describe(step.graph)) and right(step.graph, step.scene)
-        seen = seen_as(step.scene)
+        seen = detections(step.scene)
     assert not step.instruction and right(graph, step.scene)
 
 
@@ -153,7 +153,7 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
     ],
 )  # fmt: skip
 def test_plans_are_judged_by_the_prompt(prompt, planned, canvas, sketch, kind, correction):
-    verdict = judge(read_prompt(prompt), read_prompt(planned), seen_as(canvas), seen_as(sketch))
+    verdict = judge(read_prompt(prompt), read_prompt(planned), detections(canvas), detections(sketch))
     assert (verdict.kind, verdict.correction) == (kind, correction)
 
 
@@ -164,16 +164,16 @@ def test_every_step_of_the_expert_perfectly_painted_is_right(seed):
     graph, shapes = sample_scene(rng, PromptMix())
     k = int(rng.integers(1, len(shapes) + 1))
     made = damage(rng, graph.subgraph(range(k)), shapes[:k], int(rng.integers(k)))
-    canvas = seen_as(shapes[:k]) if made is None else made[1]
+    canvas = detections(shapes[:k]) if made is None else made[1]
     step = next_step(graph, canvas, rng)
     if step is not None and step.instruction:
-        verdict = judge(graph, read_prompt(describe(step.graph)), canvas, seen_as(step.scene))
+        verdict = judge(graph, read_prompt(describe(step.graph)), canvas, detections(step.scene))
         assert verdict.kind.startswith("right"), (step.instruction, verdict)
 
 
 def test_whatever_may_come_next_is_known():
     prompt = read_prompt("a red circle left of a blue square and a green triangle")
-    steps = additions(prompt, seen_as([RED]), np.random.default_rng(0))
+    steps = additions(prompt, detections([RED]), np.random.default_rng(0))
     assert [step.instruction for step in steps] == ["add a blue square right of the red circle", "add a green triangle"]
     assert all(step.scene[0] == RED and right(step.graph, step.scene) for step in steps)
 
@@ -181,15 +181,15 @@ def test_whatever_may_come_next_is_known():
 def test_shapes_a_model_painted_too_near_each_other_stay_where_they_are():
     near = [RED, BLUE.at(RED.x + 16.5, RED.y)]
     prompt = read_prompt("a red circle, a blue square and a green triangle")
-    step = next_step(prompt, seen_as(near), np.random.default_rng(0))
+    step = next_step(prompt, detections(near), np.random.default_rng(0))
     assert step is not None and step.instruction == "add a green triangle" and step.scene[:2] == near
 
 
 def test_a_canvas_on_which_all_is_wrong_is_mended_too():
     graph, rng = read_prompt(PAIR), np.random.default_rng(0)
-    step = next_step(graph, seen_as([GREEN]), rng)
+    step = next_step(graph, detections([GREEN]), rng)
     assert step is not None and step.instruction == "change the green triangle to a red circle"
     assert (step.scene[0].x, step.scene[0].y) == (GREEN.x, GREEN.y) and describe(step.graph) == "a red circle"
     # Beside something right it is one too many.
-    step = next_step(graph, seen_as([RED, GREEN]), rng)
+    step = next_step(graph, detections([RED, GREEN]), rng)
     assert step is not None and step.instruction == "remove the green triangle"

@@ -9,10 +9,10 @@ import numpy as np
 from ...errors import StrokesError
 from ...process.pictures import Picture
 from ...process.trajectory import Plan
-from ...shapes.checker import seen_in
+from ...shapes.checker import detect
 from ...shapes.compare import mend
 from ...shapes.critic import additions, judge, next_step
-from ...shapes.drawing import Seen
+from ...shapes.drawing import Detection
 from ...shapes.language import describe, read_prompt
 from ...shapes.scene_graph import SceneGraph
 from ...shapes.splits import HELD_OUT_PAIRS, identity, reserved
@@ -33,16 +33,18 @@ class ShapesAnnotator:
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
 
-    def read(self, picture: Picture | None) -> list[Seen]:
-        return [] if picture is None else seen_in(picture.image)
+    def read(self, picture: Picture | None) -> list[Detection]:
+        return [] if picture is None else detect(picture.image)
 
-    def propose(self, prompt: str, canvas: Sequence[Seen]) -> Proposal | None:
+    def propose(self, prompt: str, canvas: Sequence[Detection]) -> Proposal | None:
         step = next_step(read_prompt(prompt), canvas, self.rng)
         if step is None or not taught(step.graph, step.instruction):
             return None
         return Proposal(step.instruction, describe(step.graph), step.scene)
 
-    def annotate(self, prompt: str, plan: Plan, canvas: Sequence[Seen], sketch: Sequence[Seen]) -> Annotation | None:
+    def annotate(
+        self, prompt: str, plan: Plan, canvas: Sequence[Detection], sketch: Sequence[Detection]
+    ) -> Annotation | None:
         """A plan is learned where it says what the annotator would say, who mends first and then adds, in any order."""
         graph = read_prompt(prompt)
         try:

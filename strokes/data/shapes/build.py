@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from ...bagel.images import to_image
-from ...shapes.checker import seen_in
-from ...shapes.drawing import Scene, Seen, render
+from ...shapes.checker import detect
+from ...shapes.drawing import Detection, Scene, render
 from ...shapes.sampling import TRAINED, PromptMix
 from ..samples import OneShot, Sample
 from ..shards import ShardSet, build
@@ -79,11 +79,11 @@ def readable(samples: Sequence[Sample]) -> list[Sample]:
                 scenes.append(drawing)
     pictures = (to_image(pixels) for pixels in render(scenes) * 2 - 1)
     read = zip(owners, scenes, pictures, strict=True)
-    bad = {i for i, scene, picture in read if not _as_meant(scene, seen_in(picture))}
+    bad = {i for i, scene, picture in read if not _as_meant(scene, detect(picture))}
     return [sample for i, sample in enumerate(samples) if i not in bad]
 
 
-def _as_meant(scene: Scene, seen: list[Seen]) -> bool:
+def _as_meant(scene: Scene, seen: list[Detection]) -> bool:
     left = [s.shape for s in seen if s.clear]
     if len(left) != len(seen) or len(left) != len(scene):
         return False

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...shapes.compare import mend, object_of
-from ...shapes.critic import Step, Verdict, judge, next_step
-from ...shapes.drawing import COLOURS, KINDS, UNIT, Scene, Seen, Shape, seen_as
+from ...shapes.critic import Judgement, NextStep, judge, next_step
+from ...shapes.drawing import COLOURS, KINDS, UNIT, Detection, Scene, Shape, detections
 from ...shapes.language import WHOLE, add_instruction, describe
 from ...shapes.layout import sample_layout
 from ...shapes.sampling import PromptMix, sample_prompt
@@ -65,11 +65,11 @@ def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) ->
 def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, shapes: Scene) -> Round | None:
     n = len(graph.objects)
     if n > 1 and rng.random() < mix.whole:
-        return _inspected(rng, mix, prompt, graph, None, Step(WHOLE, graph, shapes))
+        return _inspected(rng, mix, prompt, graph, None, NextStep(WHOLE, graph, shapes))
     order = growing_order(graph, rng) if rng.random() < mix.shuffled else list(range(n))
     k = n if rng.random() < mix.finished else int(rng.integers(n))
     drawn = sorted(order[:k])
-    canvas, seen = [shapes[i] for i in drawn], seen_as([shapes[i] for i in drawn])
+    canvas, seen = [shapes[i] for i in drawn], detections([shapes[i] for i in drawn])
     if k and rng.random() < mix.damaged_canvas:
         bad = damage(rng, graph.subgraph(drawn), canvas, int(rng.integers(k)))
         if bad is None:
@@ -86,13 +86,13 @@ def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGra
 
 
 def _inspected(
-    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: Step
+    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: NextStep
 ) -> Round | None:
     """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
     made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan")
     if not mix.inspected:
         return made
-    seen, shown = seen_as(step.scene), step.scene
+    seen, shown = detections(step.scene), step.scene
     if rng.random() < mix.wrong:
         touched = [i for i, shape in enumerate(step.scene) if shape not in (canvas or ())]
         among = touched if touched and rng.random() < 0.75 else range(len(step.scene))
@@ -100,11 +100,11 @@ def _inspected(
         if bad is None:
             return None
         shown, seen = bad
-    return with_verdict(replace(made, seen=shown), judge(graph, step.graph, [], seen), rng, step.scene)
+    return with_judgement(replace(made, seen=shown), judge(graph, step.graph, [], seen), rng, step.scene)
 
 
-def with_verdict(
-    made: Round, verdict: Verdict, rng: np.random.Generator, wish: Sequence[Shape | None] = ()
+def with_judgement(
+    made: Round, verdict: Judgement, rng: np.random.Generator, preferred: Sequence[Shape | None] = ()
 ) -> Round | None:
     """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
     made = replace(
@@ -116,11 +116,11 @@ def with_verdict(
     )
     if not verdict.correction:
         return made
-    refined = mend(verdict.found, rng, wish)
+    refined = mend(verdict.found, rng, preferred)
     return None if refined is None else replace(made, refined=refined)
 
 
-def caption(verdict: Verdict) -> str:
+def caption(verdict: Judgement) -> str:
     """What a judged picture shows, in words; "" where training may not name it."""
     found = verdict.found
     named = nameable(found.seen) and not HELD_OUT_PAIRS.intersection(found.unclear)
@@ -154,16 +154,16 @@ def _conflicting(
     if any(held_out(r, planned.objects) for r in planned.relations):
         return None
     canvas = [shapes[i] for i in drawn]
-    verdict = judge(graph, planned, seen_as(canvas), seen_as(painted))
+    verdict = judge(graph, planned, detections(canvas), detections(painted))
     if not verdict.correction:  # by chance the plan is one that the prompt allows
         return None
     if reserved(planned) or reserved(verdict.graph):
         return None
     instruction = add_instruction(planned, last, range(last))
     made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
-    wish = {graph.objects[i]: shapes[i] for i in present}
-    wished = [wish.get(thing) for thing in verdict.graph.objects]
-    return with_verdict(made, verdict, rng, wished)
+    preferred = {graph.objects[i]: shapes[i] for i in present}
+    placed = [preferred.get(thing) for thing in verdict.graph.objects]
+    return with_judgement(made, verdict, rng, placed)
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], not_this: str) -> str:
@@ -189,7 +189,7 @@ def recolour(rng: np.random.Generator, shape: Shape) -> Shape:
             return other
 
 
-def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, list[Seen]] | None:
+def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, list[Detection]] | None:
     """A wrong version of a scene with an error at object ``i``, and how it is seen; None where this one has no room."""
     shape, others = shapes[i], [j for j in range(len(shapes)) if j != i]
     related = [r for r in graph.relations if i in (r.subject, r.object)]
@@ -198,7 +198,7 @@ def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -
     kind = rng.choice(kinds, p=shares / shares.sum())
     if kind == "unclear":
         blot = _blot(rng, shape, shapes)
-        return [*shapes, blot], [Seen(s, clear=s is not shape) for s in shapes]
+        return [*shapes, blot], [Detection(s, clear=s is not shape) for s in shapes]
     if kind == "recolour":
         bad: Scene | None = [*shapes[:i], recolour(rng, shape), *shapes[i + 1 :]]
     elif kind == "missing":
@@ -214,7 +214,7 @@ def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -
         bad[r.subject], bad[r.object] = a.at(b.x, b.y), b.at(a.x, a.y)
     else:
         bad = _elsewhere(rng, graph, shapes, i, related[rng.integers(len(related))])
-    return None if bad is None else (bad, seen_as(bad))
+    return None if bad is None else (bad, detections(bad))
 
 
 _A_LITTLE = ((-1.5, 0.0), (1.5, 0.0), (0.0, -1.5), (0.0, 1.5))

@@ -17,7 +17,7 @@ from ...process.oneshot import text_to_image
 from ...process.painter import Painter
 from ...process.pictures import Picture
 from ...process.trajectory import Cost, Trajectory, picture_before_round
-from ...shapes.checker import seen_in
+from ...shapes.checker import detect
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt
 from .prompts import Prompt
@@ -125,8 +125,8 @@ def oracle(painter: Painter[Any], task: Task) -> Outcome:
         except StrokesError:
             return stages.inspect(painter, sketched, seed=task.own_seed)
         before = picture_before_round(sketched)
-        canvas = seen_in(before.image) if before else []
-        truth = judge(task.prompt.graph, planned, canvas, seen_in(current.sketch.picture.image))
+        canvas = detect(before.image) if before else []
+        truth = judge(task.prompt.graph, planned, canvas, detect(current.sketch.picture.image))
         if not truth.correction:
             return stages.inspect(painter, sketched, verdict="accept", critique=truth.explanation)
         words, correction = truth.explanation, truth.correction

@@ -20,7 +20,7 @@ from PIL import Image
 from ...errors import StrokesError
 from ...process import loop, stages
 from ...process.painter import Painter
-from ...shapes.checker import Verdict, check
+from ...shapes.checker import CheckResult, check
 from . import arms as ways
 from .arms import ARMS, Arm, Outcome, Task
 from .examples import TILE, choose
@@ -127,7 +127,7 @@ def _run(painter: Painter[Any], jobs: Sequence[Job[Result]], together: Together 
 def _trial(arm: str, task: Task, outcome: Outcome, seconds: float) -> Trial:
     """What is kept of an outcome, so that no picture is held."""
     graph, done = task.prompt.graph, outcome.process
-    verdict = check(outcome.image, graph) if outcome.image else Verdict(False, ("nothing was painted",))
+    verdict = check(outcome.image, graph) if outcome.image else CheckResult(False, ("nothing was painted",))
     ended = done.ended if done is not None and arm != "plan-only" else None
     steps = judge_rounds(done, graph) if done is not None else ()
     cost = replace(outcome.cost, seconds=seconds)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..statistics import Estimate, _estimate, ratios
-from .trials import Drift, Step, Trial
+from .trials import Drift, JudgedRound, Trial
 
 # (numerator, denominator) of a trial.
 Count = Callable[[Trial], tuple[float, float]]
@@ -18,21 +18,23 @@ def _each(count: Callable[[Trial], float]) -> Count:
     return lambda trial: (count(trial), 1)
 
 
-def _of_steps(trial: Trial, among: Callable[[Step], bool], hit: Callable[[Step], object]) -> tuple[float, float]:
+def _of_steps(
+    trial: Trial, among: Callable[[JudgedRound], bool], hit: Callable[[JudgedRound], object]
+) -> tuple[float, float]:
     """Among judged rounds: how many of those are a hit."""
     chosen = [s for s in trial.steps if s.right is not None and among(s)]
     return sum(bool(hit(s)) for s in chosen), len(chosen)
 
 
-def _steps(among: Callable[[Step], bool], hit: Callable[[Step], object]) -> Count:
+def _steps(among: Callable[[JudgedRound], bool], hit: Callable[[JudgedRound], object]) -> Count:
     return partial(_of_steps, among=among, hit=hit)
 
 
-def _keeps(drift: Callable[[Step], Drift]) -> Count:
+def _keeps(drift: Callable[[JudgedRound], Drift]) -> Count:
     return lambda trial: (sum(drift(s).still for s in trial.steps), sum(drift(s).objects for s in trial.steps))
 
 
-def _shift(drift: Callable[[Step], Drift]) -> Count:
+def _shift(drift: Callable[[JudgedRound], Drift]) -> Count:
     return lambda trial: (sum(drift(s).shift for s in trial.steps), sum(drift(s).still for s in trial.steps))
 
 
@@ -46,15 +48,15 @@ def _against(steps: Callable[[Trial], int]) -> Count:
     return count
 
 
-def _fixed(step: Step) -> bool:
+def _fixed(step: JudgedRound) -> bool:
     return step.right is False and step.refined is True
 
 
-def _broken(step: Step) -> bool:
+def _broken(step: JudgedRound) -> bool:
     return step.right is True and step.refined is False
 
 
-def _inspector(state: str, among: Callable[[Step], bool]) -> dict[str, Count]:
+def _inspector(state: str, among: Callable[[JudgedRound], bool]) -> dict[str, Count]:
     """Rejecting is the positive answer: precision is the share of rejected sketches that are wrong, recall the share of
     wrong ones that are rejected. Always accepting would be as accurate as sketches are right."""
     return {

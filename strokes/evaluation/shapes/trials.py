@@ -11,10 +11,10 @@ from math import hypot
 
 from ...errors import StrokesError
 from ...process.trajectory import Cost, Round, Trajectory
-from ...shapes.checker import seen_in
+from ...shapes.checker import detect
 from ...shapes.compare import compare
-from ...shapes.critic import STEP_WRONG, Verdict, judge
-from ...shapes.drawing import COLOURS, KINDS, Seen, Shape
+from ...shapes.critic import STEP_WRONG, Judgement, judge
+from ...shapes.drawing import COLOURS, KINDS, Detection, Shape
 from ...shapes.language import read_prompt
 from ...shapes.scene_graph import RELATIONS, SceneGraph
 
@@ -33,7 +33,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Step:
+class JudgedRound:
     """A round, judged. ``right`` is the checker's truth of the sketch, None where the plan's description cannot be read;
     ``complete`` whether the canvas should hold all of the prompt by then; ``fault`` what is wrong ("" where nothing is).
 
@@ -70,34 +70,38 @@ class Trial:
     pictures: int
     cost: Cost
     ended: bool | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[JudgedRound, ...] = ()
     own_words: int = 0
 
 
-def judge_rounds(trajectory: Trajectory, prompt: SceneGraph) -> tuple[Step, ...]:
+def judge_rounds(trajectory: Trajectory, prompt: SceneGraph) -> tuple[JudgedRound, ...]:
     """Every inspected round of a process, judged; each picture is read once."""
-    steps, canvas = [], list[Seen]()
+    steps, canvas = [], list[Detection]()
     for done in trajectory.rounds:
         if done.sketch is None or done.critique is None:
             break
-        sketch = seen_in(done.sketch.picture.image)
+        sketch = detect(done.sketch.picture.image)
         repainted = done.refinement.picture if done.refinement else None
-        refined = None if repainted is None else seen_in(repainted.image)
+        refined = None if repainted is None else detect(repainted.image)
         steps.append(_judge(done, prompt, canvas, sketch, refined))
         canvas = sketch if refined is None else refined
     return tuple(steps)
 
 
 def _judge(
-    done: Round, prompt: SceneGraph, canvas: Sequence[Seen], sketch: Sequence[Seen], refined: Sequence[Seen] | None
-) -> Step:
+    done: Round,
+    prompt: SceneGraph,
+    canvas: Sequence[Detection],
+    sketch: Sequence[Detection],
+    refined: Sequence[Detection] | None,
+) -> JudgedRound:
     critique = done.critique
     assert critique
     said = (critique.explanation, critique.correction)
     try:
         planned = read_prompt(done.plan.description)
     except StrokesError:
-        return Step(None, False, critique.accepted, "", *said)
+        return JudgedRound(None, False, critique.accepted, "", *said)
     verdict = judge(prompt, planned, canvas, sketch)
     complete = len(verdict.graph.objects) == len(prompt.objects)
     right = not verdict.correction
@@ -105,12 +109,12 @@ def _judge(
     drift = drifted(done.plan.instruction, planned, canvas, sketch)
     step = (right, complete, critique.accepted, fault, *said)
     if refined is None:
-        return Step(*step, None, drift)
+        return JudgedRound(*step, None, drift)
     after = drifted(critique.correction, planned, sketch, refined)
-    return Step(*step, _mended(prompt, verdict, refined), drift, after)
+    return JudgedRound(*step, _mended(prompt, verdict, refined), drift, after)
 
 
-def _mended(prompt: SceneGraph, verdict: Verdict, refined: Sequence[Seen]) -> bool:
+def _mended(prompt: SceneGraph, verdict: Judgement, refined: Sequence[Detection]) -> bool:
     """Whether a repainting shows what the canvas should hold; where the plan contradicted the prompt, it may also paint
     more of the prompt than the plan spoke of."""
     if not compare(verdict.graph, refined).faults:
@@ -136,7 +140,7 @@ def touched(instruction: str) -> set[str] | None:
     return set(_NAME.findall(_PLACE.split(instruction)[0])) or None
 
 
-def drifted(instruction: str, planned: SceneGraph, before: Sequence[Seen], after: Sequence[Seen]) -> Drift:
+def drifted(instruction: str, planned: SceneGraph, before: Sequence[Detection], after: Sequence[Detection]) -> Drift:
     """What became of the shapes that were clear before, are planned, and are not touched by the instruction."""
     names = touched(instruction)
     if names is None:
