@@ -24,12 +24,12 @@ class Proposal:
 @dataclass(frozen=True)
 class Annotation:
     """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
-    learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``sight`` says what the
+    learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``caption`` says what the
     sketch shows, whether or not that is right ("" where that may not be named)."""
 
     wanted: Drawing | None
     refined: Drawing | None
-    sight: str
+    caption: str
     explanation: str
     correction: str
     kind: str

@@ -18,11 +18,10 @@ from ..bagel.scheduler import run_batched
 from ..process import loop, stages
 from ..process.painter import PaintSettings, TextSettings
 from ..process.pictures import Picture
-from ..process.trajectory import Round as Turn
-from ..process.trajectory import Trajectory
+from ..process.trajectory import Round, Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
 from .annotator import Annotator, Proposal, Reading
-from .samples import Round, Stored
+from .samples import RoundSample, StoredPicture
 from .shapes.annotator import ShapesAnnotator
 from .shards import ShardSet, build
 
@@ -63,7 +62,7 @@ def _shard(
     seed: int,
     annotator: Callable[[np.random.Generator], Annotator],
     shard: int,
-) -> Iterator[Round]:
+) -> Iterator[RoundSample]:
     rng = np.random.default_rng((seed, 2, shard))
     count = min(preset.shard, preset.processes - shard * preset.shard)
     drawn = [sample_prompt(rng, preset.prompts)[:2] for _ in range(count)]
@@ -92,51 +91,51 @@ def roll_out(
     return loop.run(painter, begun, rounds, seed=seed, plan_settings=plans, sketch_settings=sketches)
 
 
-def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[Round]:
+def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[RoundSample]:
     """Training rounds of a process: each of its rounds with the critique and refinement it should have had, and the right
     plan wherever its own was another, also where it should have ended or did too early."""
-    prompt, canvas, sight = trajectory.prompt, None, annotator.read(None)
+    prompt, canvas, caption = trajectory.prompt, None, annotator.read(None)
     for turn in trajectory.rounds:
         painted = store(turn.sketch.picture) if turn.sketch else None
-        yield from _judged_turn(prompt, canvas, sight, turn, painted, annotator)
+        yield from _judged_turn(prompt, canvas, caption, turn, painted, annotator)
         if turn.picture is None:
             return
         canvas = store(turn.refinement.picture) if turn.refinement and turn.refinement.picture else painted
-        sight = annotator.read(turn.picture)
-    yield from _proposed(prompt, canvas, annotator.propose(prompt, sight))
+        caption = annotator.read(turn.picture)
+    yield from _proposed(prompt, canvas, annotator.propose(prompt, caption))
 
 
 def _judged_turn(
     prompt: str,
-    canvas: Stored | None,
-    sight: Reading,
-    turn: Turn,
-    painted: Stored | None,
+    canvas: StoredPicture | None,
+    caption: Reading,
+    turn: Round,
+    painted: StoredPicture | None,
     annotator: Annotator[Reading],
-) -> Iterator[Round]:
+) -> Iterator[RoundSample]:
     plan, sketch = turn.plan, turn.sketch
-    seen = annotator.annotate(prompt, plan, sight, annotator.read(sketch.picture)) if sketch else None
+    seen = annotator.annotate(prompt, plan, caption, annotator.read(sketch.picture)) if sketch else None
     if seen is None or seen.wanted is None:
-        yield from _proposed(prompt, canvas, annotator.propose(prompt, sight))
+        yield from _proposed(prompt, canvas, annotator.propose(prompt, caption))
     if seen is not None:
-        yield Round(
+        yield RoundSample(
             prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, painted,
-            seen.sight, seen.explanation, seen.correction, seen.refined, seen.kind,
+            seen.caption, seen.explanation, seen.correction, seen.refined, seen.kind,
         )  # fmt: skip
 
 
-def _proposed(prompt: str, canvas: Stored | None, proposal: Proposal | None) -> Iterator[Round]:
+def _proposed(prompt: str, canvas: StoredPicture | None, proposal: Proposal | None) -> Iterator[RoundSample]:
     """The right plan for a canvas, and the picture that should follow."""
     if proposal is None:
         return
     if not proposal.instruction:
-        yield Round(prompt, canvas)
+        yield RoundSample(prompt, canvas)
     else:
         said = (proposal.instruction, proposal.description)
-        yield Round(prompt, canvas, *said, sketch=proposal.drawing, kind="plan")
+        yield RoundSample(prompt, canvas, *said, sketch=proposal.drawing, kind="plan")
 
 
-def store(picture: Picture) -> Stored:
+def store(picture: Picture) -> StoredPicture:
     assert picture.latents is not None
     pixels = np.asarray(picture.image.convert("RGB")).transpose(2, 0, 1)
-    return Stored(np.ascontiguousarray(pixels), picture.latents.astype(np.float16))
+    return StoredPicture(np.ascontiguousarray(pixels), picture.latents.astype(np.float16))

@@ -10,18 +10,18 @@ from ..shapes.drawing import Scene
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class StoredPicture:
     """A picture that a model painted: ``pixels`` uint8 ``[3, H, W]`` and its scaled latents ``[C, h, w]`` in float16."""
 
     pixels: np.ndarray
     latents: np.ndarray
 
 
-Drawing = Scene | Stored
+Drawing = Scene | StoredPicture
 
 
 @dataclass(frozen=True)
-class OneShot:
+class OneShotSample:
     """A prompt and its finished picture."""
 
     prompt: str
@@ -30,11 +30,11 @@ class OneShot:
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundSample:
     """One round, as the model sees it and as it should act.
 
     ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
-    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``sight`` what that
+    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``caption`` what that
     shows, in words ("" where training may not name it). ``learn_plan`` is False for a plan that contradicts the prompt: it
     is read, and never learned. ``kind`` names what the critique is of.
     """
@@ -46,7 +46,7 @@ class Round:
     learn_plan: bool = True
     sketch: Drawing | None = None
     seen: Drawing | None = None
-    sight: str = ""
+    caption: str = ""
     explanation: str = ""
     correction: str = ""
     refined: Drawing | None = None
@@ -58,4 +58,4 @@ class Round:
         return self.instruction.split(" ", 1)[0] or "end"
 
 
-Sample = OneShot | Round
+Sample = OneShotSample | RoundSample

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from ..errors import StrokesError
 from ..files import read_json, write_whole
 from ..shapes.drawing import Shape
-from .samples import Drawing, OneShot, Round, Sample, Stored
+from .samples import Drawing, OneShotSample, RoundSample, Sample, StoredPicture
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 
 
-def to_record(sample: Sample, pictures: dict[Stored, int]) -> dict[str, Any]:
+def to_record(sample: Sample, pictures: dict[StoredPicture, int]) -> dict[str, Any]:
     """JSON values of a sample; painted pictures that are new are added to ``pictures``, and named by their number."""
 
     def drawing(value: Drawing | None) -> Any:
-        if isinstance(value, Stored):
+        if isinstance(value, StoredPicture):
             return pictures.setdefault(value, len(pictures))
         return (
             None if value is None else [[s.colour, s.kind, round(s.x, 2), round(s.y, 2), round(s.r, 2)] for s in value]
@@ -48,25 +48,25 @@ def to_record(sample: Sample, pictures: dict[Stored, int]) -> dict[str, Any]:
     return {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
 
 
-def from_record(record: dict[str, Any], pictures: Sequence[Stored]) -> Sample:
+def from_record(record: dict[str, Any], pictures: Sequence[StoredPicture]) -> Sample:
     def drawing(value: Any) -> Any:
         if isinstance(value, int):
             return pictures[value]
         return None if value is None else [Shape(*row) for row in value]
 
     values = {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
-    return OneShot(**values) if "scene" in values else Round(**values)
+    return OneShotSample(**values) if "scene" in values else RoundSample(**values)
 
 
 def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
     """Write one shard and return its row of the manifest."""
-    pictures: dict[Stored, int] = {}
+    pictures: dict[StoredPicture, int] = {}
     kinds, steps = Counter[str](), Counter[str]()
     records = []
     for sample in samples:
         records.append(to_record(sample, pictures))
         kinds[sample.kind] += 1
-        if isinstance(sample, Round):
+        if isinstance(sample, RoundSample):
             steps[sample.step] += 1
     text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
     write_whole(folder / f"{name}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
@@ -165,7 +165,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 @dataclass
 class _Shard:
     lines: list[bytes]
-    pictures: list[Stored]
+    pictures: list[StoredPicture]
 
 
 class ShardSet(Dataset[Sample]):
@@ -197,4 +197,4 @@ def _read_shard(folder: Path, row: dict[str, Any]) -> _Shard:
     if path.name not in row["files"]:
         return _Shard(lines, [])
     tensors = load_file(path)
-    return _Shard(lines, [Stored(*pair) for pair in zip(tensors["pixels"], tensors["latents"], strict=True)])
+    return _Shard(lines, [StoredPicture(*pair) for pair in zip(tensors["pixels"], tensors["latents"], strict=True)])

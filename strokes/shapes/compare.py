@@ -72,7 +72,7 @@ class Comparison:
         return tuple(object_of(s.shape) for s in (*self.matched.values(), *self.extra) if not s.clear)
 
     @property
-    def sight(self) -> str:
+    def caption(self) -> str:
         """What is seen, in the words of a description."""
         seen = self.seen
         parts = [describe(seen)] if seen.objects else []

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bagel.network.autoencoder import Autoencoder
 from ..bagel.network.config import BagelConfig, SpecialTokens
 from ..bagel.network.packed import Item, LatentItem, Packed, PixelItem, TextItem, pack
-from ..data.samples import Drawing, OneShot, Round, Sample, Stored
+from ..data.samples import Drawing, OneShotSample, RoundSample, Sample, StoredPicture
 from ..process.dialects.tags import MINIATURE
 from ..process.grammar import write_critique, write_plan
 from ..shapes.drawing import Scene, render, table
@@ -86,15 +86,15 @@ class Batcher:
 
     def __call__(self, samples: Sequence[Sample], rng: np.random.Generator) -> Batch:
         drawings: list[Drawing] = [d for sample in samples for d in _drawings(sample)]
-        scenes: list[Scene] = [d for d in drawings if not isinstance(d, Stored)]
-        stored = [d for d in drawings if isinstance(d, Stored)]
+        scenes: list[Scene] = [d for d in drawings if not isinstance(d, StoredPicture)]
+        stored = [d for d in drawings if isinstance(d, StoredPicture)]
         drawn, kept = iter(range(len(scenes))), iter(range(len(scenes), len(drawings)))
-        numbers = iter([next(kept if isinstance(d, Stored) else drawn) for d in drawings])
+        numbers = iter([next(kept if isinstance(d, StoredPicture) else drawn) for d in drawings])
         items = list[list[Item]]()
         for sample in samples:
             items.append(self._items(sample, numbers, rng))
-            if isinstance(sample, Round) and sample.sight:
-                items.append(self._caption(sample.sight, items[-1], rng))
+            if isinstance(sample, RoundSample) and sample.caption:
+                items.append(self._caption(sample.caption, items[-1], rng))
         latents = [item for sample in items for item in sample if isinstance(item, _Latents)]
         return Batch(
             pack(self.config, items, self.special),
@@ -123,15 +123,15 @@ class Batcher:
         noise = float(rng.uniform(0, 0.15))
         return [_Latents(self._latent, None, picture, noise), _Pixels(self._pixel, self.special.bos, picture)]
 
-    def _caption(self, sight: str, known: list[Item], rng: np.random.Generator) -> list[Item]:
+    def _caption(self, caption: str, known: list[Item], rng: np.random.Generator) -> list[Item]:
         """What the picture of a critique shows, the last that a round reads, behind that picture alone: seeing is learned by
         itself, where nothing can be copied from a plan."""
         seen = [item.picture for item in known if isinstance(item, _Pixels)][-1]
-        return [*self._read(seen, rng), self._text(sight, "caption")]
+        return [*self._read(seen, rng), self._text(caption, "caption")]
 
     def _items(self, sample: Sample, pictures: Iterator[int], rng: np.random.Generator) -> list[Item]:
         paint = self.special.start_of_image
-        if isinstance(sample, OneShot):
+        if isinstance(sample, OneShotSample):
             picture = next(pictures)
             prompt = self._text(sample.prompt, next_token=paint)
             return [*self._before_text(picture, "one-shot", rng), prompt, *self._targets(picture, "one-shot", rng)]
@@ -177,13 +177,13 @@ def stratified_times(rng: np.random.Generator, levels: int) -> list[float]:
 
 def _drawings(sample: Sample) -> Iterator[Drawing]:
     """The distinct pictures of a sample, in the order in which its items need them."""
-    if isinstance(sample, OneShot):
+    if isinstance(sample, OneShotSample):
         yield sample.scene
         return
     shown = (sample.canvas, sample.sketch, *(d for d in (sample.seen, sample.refined) if d != sample.sketch))
     yield from (d for d in shown if d is not None)
 
 
-def _stacked(stored: Sequence[Stored]) -> tuple[Tensor, Tensor]:
+def _stacked(stored: Sequence[StoredPicture]) -> tuple[Tensor, Tensor]:
     pixels, latents = (np.stack([getattr(s, part) for s in stored]) for part in ("pixels", "latents"))
     return torch.from_numpy(pixels), torch.from_numpy(latents)

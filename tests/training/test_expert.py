@@ -76,7 +76,7 @@ def test_a_fault_is_named_with_its_remedy(prompt, scene, what, correction):
 def test_what_a_picture_shows_is_said_in_a_description(scene, seen):
     graph = read_prompt(PAIR)
     verdict = judge(graph, graph, [], [s if isinstance(s, Detection) else Detection(s) for s in scene])
-    assert verdict.found.sight == seen
+    assert verdict.found.caption == seen
 
 
 @given(SEEDS)

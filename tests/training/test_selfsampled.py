@@ -13,7 +13,7 @@ from strokes.bagel.network.model import Bagel
 from strokes.data import rollouts as selfsampled
 from strokes.data.annotator import Proposal
 from strokes.data.rollouts import SelfSampling, build_selfsampled, judged
-from strokes.data.samples import Stored
+from strokes.data.samples import StoredPicture
 from strokes.data.shapes.annotator import ShapesAnnotator
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
@@ -71,7 +71,7 @@ def test_a_process_that_is_right_is_learned_as_it_is():
     first, second, end = rounds(FIRST, SECOND)
     assert (first.kind, second.kind, end.kind) == ("right but incomplete", "right", "end")
     assert first.learn_plan and second.learn_plan and first.canvas is None
-    assert isinstance(second.canvas, Stored) and second.canvas.pixels.tobytes() == first.seen.pixels.tobytes()
+    assert isinstance(second.canvas, StoredPicture) and second.canvas.pixels.tobytes() == first.seen.pixels.tobytes()
     assert names(second.sketch) == ["red circle", "blue square"] and near(RED, second.sketch)
     assert end.canvas.pixels.tobytes() == second.seen.pixels.tobytes() and not end.instruction
 

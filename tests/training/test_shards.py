@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from strokes.data.samples import OneShot, Round, Stored
+from strokes.data.samples import OneShotSample, RoundSample, StoredPicture
 from strokes.data.shapes.build import DataPreset, build_part, readable, rounds
 from strokes.data.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.errors import StrokesError
@@ -31,7 +31,7 @@ def files(folder):
 
 def pictures(rng, count):
     return [
-        Stored(rng.integers(0, 256, (3, 64, 64), np.uint8), rng.normal(size=(16, 8, 8)).astype(np.float16))
+        StoredPicture(rng.integers(0, 256, (3, 64, 64), np.uint8), rng.normal(size=(16, 8, 8)).astype(np.float16))
         for _ in range(count)
     ]
 
@@ -64,20 +64,20 @@ def test_the_manifest_counts_what_is_there(tmp_path):
     kinds, steps = rounds.manifest["kinds"], rounds.manifest["steps"]
     assert sum(kinds.values()) == sum(steps.values()) == rounds.manifest["samples"] == 25
     assert kinds == {kind: sum(s.kind == kind for s in samples) for kind in kinds}
-    assert all(isinstance(s, Round) for s in samples) and isinstance(one_shot[9], OneShot)
+    assert all(isinstance(s, RoundSample) for s in samples) and isinstance(one_shot[9], OneShotSample)
     assert [row["samples"] for row in rounds.manifest["shards"]] == [10, 10, 5]
 
 
 def test_painted_pictures_survive_and_are_kept_once(tmp_path):
     canvas, sketch = pictures(np.random.default_rng(0), 2)
-    one = Round("a red circle", canvas, "add a red circle", "a red circle", seen=sketch, kind="right")
-    two = Round("a red circle", sketch)
+    one = RoundSample("a red circle", canvas, "add a red circle", "a red circle", seen=sketch, kind="right")
+    two = RoundSample("a red circle", sketch)
     build(tmp_path, {}, 1, lambda i: [one, two])
     again = ShardSet(tmp_path)
     assert again[0].canvas.pixels.tobytes() == canvas.pixels.tobytes()
     assert again[0].seen.latents.tobytes() == sketch.latents.tobytes()
     assert again[0].seen is again[1].canvas
-    kept: dict[Stored, int] = {}
+    kept: dict[StoredPicture, int] = {}
     assert from_record(to_record(one, kept), list(kept)) == one and len(kept) == 2
 
 
@@ -120,10 +120,10 @@ def test_a_full_disk_leaves_no_half_written_shard(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    build(tmp_path, {}, 1, lambda i: [OneShot("a red circle", [])])
+    build(tmp_path, {}, 1, lambda i: [OneShotSample("a red circle", [])])
     monkeypatch.setattr("pathlib.Path.write_text", full)
     with pytest.raises(StrokesError, match=r"cannot write .*shard-00001.jsonl \(No space"):
-        build(tmp_path, {}, 2, lambda i: [OneShot("a red circle", [])])
+        build(tmp_path, {}, 2, lambda i: [OneShotSample("a red circle", [])])
     assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, "shard-00000.jsonl"]
     assert len(ShardSet(tmp_path)) == 1
 
@@ -142,8 +142,10 @@ def test_a_disk_that_fills_up_under_the_weights_names_the_file(tmp_path):
 
 def test_only_pictures_that_can_be_read_are_kept():
     clear, touching = Shape("red", "circle", 20, 20, 9), Shape("red", "circle", 34, 20, 9)
-    wrong = Round("a red circle", None, "add a red circle", "a red circle", sketch=[clear], seen=[touching, clear])
-    samples = [OneShot("a red circle", [clear]), OneShot("two red circles", [clear, touching]), wrong]
+    wrong = RoundSample(
+        "a red circle", None, "add a red circle", "a red circle", sketch=[clear], seen=[touching, clear]
+    )
+    samples = [OneShotSample("a red circle", [clear]), OneShotSample("two red circles", [clear, touching]), wrong]
     assert readable(samples) == [samples[0], wrong], "what is seen may be wrong, what is painted may not"
     kept = list(rounds(DataPreset(rounds=40, shard=40), 0, 0))
     assert len(kept) == 40 and readable(kept) == kept

@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset
 from strokes.bagel.network.model import Bagel
 from strokes.bagel.network.packed import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.network.vision import patchify
-from strokes.data.samples import OneShot, Stored
+from strokes.data.samples import OneShotSample, StoredPicture
 from strokes.data.shapes.build import DataPreset, build_part
 from strokes.data.shapes.rounds import RoundMix, sample_round
 from strokes.errors import StrokesError
@@ -109,7 +109,7 @@ def test_the_mix_is_what_the_preset_says(sources):
     preset = replace(STAGE, batch=20, one_shot=(0.8, 0.2), ramp=10)
     for step, count in ((0, 16), (5, 10), (10, 4), (30, 4)):
         drawn = draw(sources, preset, step, np.random.default_rng(0))
-        assert sum(isinstance(s, OneShot) for s in drawn) == count and len(drawn) == 20
+        assert sum(isinstance(s, OneShotSample) for s in drawn) == count and len(drawn) == 20
     own = replace(sources, own=ConcatDataset([sources.rounds]))
     assert len(draw(own, replace(preset, own=0.5), 30, np.random.default_rng(0))) == 20
 
@@ -148,7 +148,7 @@ def test_pictures_reach_the_items_that_show_them(toy_checkpoint):
     """Scenes and painted pictures mixed: each item carries the latents of its own picture, targets without noise."""
     c = toy_checkpoint
     rng = np.random.default_rng(0)
-    own = Stored(rng.integers(0, 256, (3, 64, 64), np.uint8), rng.normal(size=(16, 8, 8)).astype(np.float16))
+    own = StoredPicture(rng.integers(0, 256, (3, 64, 64), np.uint8), rng.normal(size=(16, 8, 8)).astype(np.float16))
     scenes = [r for r in rounds(5) if r.kind == "right" and r.canvas]
     mixed = [replace(scenes[0], canvas=own), scenes[1], replace(scenes[2], seen=own)]
     batch = batcher(c)(mixed, np.random.default_rng(0))
@@ -174,8 +174,8 @@ def test_what_a_critique_looks_at_is_also_described_by_itself(toy_checkpoint):
     assert len(packed.sample_lens) == 2 and torch.equal(packed.pixels[-1], packed.pixels[-2])
     assert not torch.equal(packed.pixels[-1], packed.pixels[0])
     labels = packed.labels[batch.label_of == LOSSES.index("caption")]
-    assert c.tokenizer.decode(labels[:-1].tolist()) == looked.sight
-    assert len(batcher(c)([replace(looked, sight="")], np.random.default_rng(0)).packed.sample_lens) == 1
+    assert c.tokenizer.decode(labels[:-1].tolist()) == looked.caption
+    assert len(batcher(c)([replace(looked, caption="")], np.random.default_rng(0)).packed.sample_lens) == 1
 
 
 def test_targets_share_their_prefix_without_seeing_each_other(toy_checkpoint):

@@ -112,9 +112,11 @@ def test_no_round_paints_or_names_a_scene_that_is_kept_for_evaluation():
     rounds = [sample_round(rng, PromptMix(), RoundMix(conflict=0.4)) for _ in range(600)]
     described = [read_prompt(r.description) for r in rounds if r.description]
     assert len(described) > 300 and not any(map(reserved, described))
-    shown = [read_prompt(r.sight) for r in rounds if r.sight not in ("", "nothing") and "not clear" not in r.sight]
+    shown = [
+        read_prompt(r.caption) for r in rounds if r.caption not in ("", "nothing") and "not clear" not in r.caption
+    ]
     assert len(shown) > 200 and not any(map(reserved, shown)) and {split_of(g) for g in shown} <= {"seen", "longer"}
-    assert any(r.explanation and not r.sight for r in rounds)
+    assert any(r.explanation and not r.caption for r in rounds)
 
 
 @given(SEEDS)
@@ -156,7 +158,7 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
     texts = [MINIATURE.opening(done.prompt)]
     if done.sketch is not None:
         texts += [write_plan(done.instruction, done.description), write_critique(done.explanation, done.correction)]
-        texts.append(done.sight)
+        texts.append(done.caption)
         described = read_prompt(done.description)
         assert not any(held_out(r, described.objects) for r in described.relations)
         assert (done.refined is None) == (not done.correction)

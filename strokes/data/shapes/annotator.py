@@ -17,7 +17,7 @@ from ...shapes.language import describe, read_prompt
 from ...shapes.scene_graph import SceneGraph
 from ...shapes.splits import HELD_OUT_PAIRS, identity, reserved
 from ..annotator import Annotation, Proposal
-from .rounds import caption
+from .rounds import caption_of
 
 
 def taught(graph: SceneGraph, text: str) -> bool:
@@ -51,9 +51,9 @@ class ShapesAnnotator:
             planned = read_prompt(plan.description)
         except StrokesError:
             return None
-        verdict = judge(graph, planned, canvas, sketch)
-        refined = mend(verdict.found, self.rng) if verdict.correction else None
-        if verdict.correction and (refined is None or not taught(verdict.graph, verdict.correction)):
+        judgement = judge(graph, planned, canvas, sketch)
+        refined = mend(judgement.found, self.rng) if judgement.correction else None
+        if judgement.correction and (refined is None or not taught(judgement.graph, judgement.correction)):
             return None
         step = next_step(graph, canvas, self.rng)
         adds = step is not None and step.instruction.startswith("add ")
@@ -63,4 +63,6 @@ class ShapesAnnotator:
             s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
         wanted = right[0] if right else None
-        return Annotation(wanted, refined, caption(verdict), verdict.explanation, verdict.correction, verdict.kind)
+        return Annotation(
+            wanted, refined, caption_of(judgement), judgement.explanation, judgement.correction, judgement.kind
+        )

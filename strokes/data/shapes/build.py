@@ -14,7 +14,7 @@ from ...bagel.images import to_image
 from ...shapes.checker import detect
 from ...shapes.drawing import Detection, Scene, render
 from ...shapes.sampling import TRAINED, PromptMix
-from ..samples import OneShot, Sample
+from ..samples import OneShotSample, Sample
 from ..shards import ShardSet, build
 from .rounds import RoundMix, sample_one_shot, sample_round
 
@@ -73,7 +73,7 @@ def readable(samples: Sequence[Sample]) -> list[Sample]:
     are."""
     owners, scenes = [], []
     for i, sample in enumerate(samples):
-        for drawing in (sample.scene,) if isinstance(sample, OneShot) else (sample.sketch, sample.refined):
+        for drawing in (sample.scene,) if isinstance(sample, OneShotSample) else (sample.sketch, sample.refined):
             if isinstance(drawing, list):
                 owners.append(i)
                 scenes.append(drawing)

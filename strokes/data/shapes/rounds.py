@@ -17,7 +17,7 @@ from ...shapes.layout import sample_layout
 from ...shapes.sampling import PromptMix, sample_prompt
 from ...shapes.scene_graph import RELATIONS, Object, Relation, SceneGraph, holds
 from ...shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved
-from ..samples import OneShot, Round
+from ..samples import OneShotSample, RoundSample
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class RoundMix:
     inspected: bool = True
 
 
-def sample_one_shot(rng: np.random.Generator, prompts: PromptMix) -> OneShot:
+def sample_one_shot(rng: np.random.Generator, prompts: PromptMix) -> OneShotSample:
     prompt, _, shapes = sample_prompt(rng, prompts)
-    return OneShot(prompt, shapes)
+    return OneShotSample(prompt, shapes)
 
 
 def growing_order(graph: SceneGraph, rng: np.random.Generator) -> list[int]:
@@ -52,7 +52,7 @@ def growing_order(graph: SceneGraph, rng: np.random.Generator) -> list[int]:
     return order
 
 
-def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) -> Round:
+def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) -> RoundSample:
     """A round of a random process for a random prompt."""
     while True:
         prompt, graph, shapes = sample_prompt(rng, prompts)
@@ -62,7 +62,9 @@ def sample_round(rng: np.random.Generator, prompts: PromptMix, mix: RoundMix) ->
                 return made
 
 
-def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, shapes: Scene) -> Round | None:
+def _round(
+    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, shapes: Scene
+) -> RoundSample | None:
     n = len(graph.objects)
     if n > 1 and rng.random() < mix.whole:
         return _inspected(rng, mix, prompt, graph, None, NextStep(WHOLE, graph, shapes))
@@ -81,15 +83,15 @@ def _round(rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGra
     if step is None or reserved(step.graph):
         return None
     if not step.instruction:
-        return Round(prompt, canvas)
+        return RoundSample(prompt, canvas)
     return _inspected(rng, mix, prompt, graph, canvas or None, step)
 
 
 def _inspected(
     rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: NextStep
-) -> Round | None:
+) -> RoundSample | None:
     """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
-    made = Round(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan")
+    made = RoundSample(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan")
     if not mix.inspected:
         return made
     seen, shown = detections(step.scene), step.scene
@@ -104,32 +106,32 @@ def _inspected(
 
 
 def with_judgement(
-    made: Round, verdict: Judgement, rng: np.random.Generator, preferred: Sequence[Shape | None] = ()
-) -> Round | None:
+    made: RoundSample, judgement: Judgement, rng: np.random.Generator, preferred: Sequence[Shape | None] = ()
+) -> RoundSample | None:
     """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
     made = replace(
         made,
-        sight=caption(verdict),
-        explanation=verdict.explanation,
-        correction=verdict.correction,
-        kind=verdict.kind,
+        caption=caption_of(judgement),
+        explanation=judgement.explanation,
+        correction=judgement.correction,
+        kind=judgement.kind,
     )
-    if not verdict.correction:
+    if not judgement.correction:
         return made
-    refined = mend(verdict.found, rng, preferred)
+    refined = mend(judgement.found, rng, preferred)
     return None if refined is None else replace(made, refined=refined)
 
 
-def caption(verdict: Judgement) -> str:
+def caption_of(judgement: Judgement) -> str:
     """What a judged picture shows, in words; "" where training may not name it."""
-    found = verdict.found
+    found = judgement.found
     named = nameable(found.seen) and not HELD_OUT_PAIRS.intersection(found.unclear)
-    return found.sight if named else ""
+    return found.caption if named else ""
 
 
 def _conflicting(
     rng: np.random.Generator, prompt: str, graph: SceneGraph, drawn: list[int], new: int, shapes: Scene
-) -> Round | None:
+) -> RoundSample | None:
     """A plan against the prompt, faithfully painted: a wrong colour, kind, place or one too many in the new object."""
     present = [*drawn, new]
     right = graph.subgraph(present)
@@ -154,16 +156,16 @@ def _conflicting(
     if any(held_out(r, planned.objects) for r in planned.relations):
         return None
     canvas = [shapes[i] for i in drawn]
-    verdict = judge(graph, planned, detections(canvas), detections(painted))
-    if not verdict.correction:  # by chance the plan is one that the prompt allows
+    judgement = judge(graph, planned, detections(canvas), detections(painted))
+    if not judgement.correction:  # by chance the plan is one that the prompt allows
         return None
-    if reserved(planned) or reserved(verdict.graph):
+    if reserved(planned) or reserved(judgement.graph):
         return None
     instruction = add_instruction(planned, last, range(last))
-    made = Round(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
+    made = RoundSample(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
     preferred = {graph.objects[i]: shapes[i] for i in present}
-    placed = [preferred.get(thing) for thing in verdict.graph.objects]
-    return with_judgement(made, verdict, rng, placed)
+    placed = [preferred.get(thing) for thing in judgement.graph.objects]
+    return with_judgement(made, judgement, rng, placed)
 
 
 def _other(rng: np.random.Generator, choices: Sequence[str], not_this: str) -> str:
