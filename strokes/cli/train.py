@@ -42,7 +42,7 @@ def _accelerator(device: str) -> Any:
 
 
 @contextmanager
-def _parts() -> Iterator[Any]:
+def _progress() -> Iterator[Any]:
     """A bar for each part of a training run, with its losses."""
     from .terminal import bars
 
@@ -75,7 +75,7 @@ def train_embedded_command(
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
     chosen = with_steps(PRESETS[preset], steps) if steps else PRESETS[preset]
-    with _parts() as report:
+    with _progress() as report:
         folder = EmbeddedRun(out, chosen, seed, accelerator, report)()
     if accelerator.is_main_process:
         print(folder)
@@ -96,7 +96,7 @@ def train_ablations_command(
 
     if preset not in PRESETS:
         raise StrokesError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
-    with _parts() as report:
+    with _progress() as report:
         folder = AblationRun(out, PRESETS[preset], seed, accelerator, report)()
     if accelerator.is_main_process:
         print((folder / "table.md").read_text())

@@ -30,7 +30,7 @@ from .autoencoder import AutoencoderPreset
 from .embedded import PRESETS as EMBEDDED
 from .embedded import SECOND
 from .network import NetworkSize
-from .run import PartReport, TrainingRun
+from .run import OnProgress, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,19 @@ class AblationRun(TrainingRun):
     Writes ``table.md``, ``table.json`` and ``plot.png``.
     """
 
-    def __init__(self, out: Path, preset: AblationPreset, seed: int, accelerator: Accelerator, report: PartReport):
+    def __init__(self, out: Path, preset: AblationPreset, seed: int, accelerator: Accelerator, report: OnProgress):
         super().__init__(out, asdict(preset), seed, accelerator, report, preset.workers)
         self.preset = preset
 
     def __call__(self) -> Path:
         preset = self.preset
-        self.make_codec(self.work, preset.autoencoder)
+        self.make_tokenizer_and_autoencoder(self.work, preset.autoencoder)
         sources = Sources(self.part("data", "one-shot", preset.data))
         self.stage("base", preset.base, sources, preset.size, self.fresh(preset.size))
         for variant in VARIANTS:
             self._tune(variant, sources)
         for name in ("base", *(variant.name for variant in VARIANTS)):
-            self.fold(name, preset.size)
+            self.export(name, preset.size)
         if self.accelerator.is_main_process:
             results = {BASE: self._measure("base", "one-shot")}
             for variant in VARIANTS:
@@ -149,7 +149,7 @@ class AblationRun(TrainingRun):
         rounds = self.part(f"data/{variant.data}", "rounds", replace(preset.data, mix=variant.mix))
         sources = replace(sources, rounds=rounds)
         if variant.own:
-            parent = self.fold(variant.after, preset.size)
+            parent = self.export(variant.after, preset.size)
             own = self.selfsampled(f"data/{variant.name}/own", parent, preset.own, self.seed)
             sources = replace(sources, own=ConcatDataset([own]))
         model = self.fresh(preset.size)

@@ -15,7 +15,7 @@ from ..training.curves import plot_log
 from ..training.presets import StagePreset
 from .autoencoder import AutoencoderPreset
 from .network import NetworkSize, write_folder
-from .run import PartReport, TrainingRun, refuse_strangers
+from .run import OnProgress, TrainingRun, check_is_run_folder
 
 SECOND = StagePreset(steps=2000, one_shot=(0.3, 0.3), own=0.6, learning_rate=1e-3, warmup=100, decay=0.7)
 
@@ -75,20 +75,20 @@ class EmbeddedRun(TrainingRun):
     Raises StrokesError for a folder that holds something else.
     """
 
-    def __init__(self, folder: Path, preset: EmbeddedPreset, seed: int, accelerator: Accelerator, report: PartReport):
+    def __init__(self, folder: Path, preset: EmbeddedPreset, seed: int, accelerator: Accelerator, report: OnProgress):
         if accelerator.is_main_process and not (folder / "run").exists():
-            refuse_strangers(folder)
+            check_is_run_folder(folder)
         super().__init__(folder / "run", asdict(preset), seed, accelerator, report, preset.workers)
         self.folder, self.preset = folder, preset
 
     def __call__(self) -> Path:
         preset = self.preset
-        self.make_codec(self.folder, preset.autoencoder)
+        self.make_tokenizer_and_autoencoder(self.folder, preset.autoencoder)
         sources = self.synthetic("data", preset.data)
         model = self.stage("first", preset.first, sources, preset.size, self.fresh(preset.size))
         name, own = "first", list[ShardSet]()
         for i, second in enumerate(preset.second):
-            folder = self.fold(name, preset.size)
+            folder = self.export(name, preset.size)
             own.append(self.selfsampled(f"data/own-{i + 1}", folder, preset.own, self.seed + i))
             name = f"second-{i + 1}"
             model = self.stage(name, second, replace(sources, own=ConcatDataset(own)), preset.size, model, i + 1)

@@ -27,17 +27,17 @@ from ..models import open_painter
 from ..shapes.vocabulary import write_tokenizer
 from ..training.presets import StagePreset
 from ..training.stream import Sources
-from ..training.train import Report, train
+from ..training.train import OnTrainStep, train
 from .autoencoder import AutoencoderPreset, train_autoencoder
 from .network import NetworkSize, write_folder
 
 # Called as each part advances: (part, done, of, losses).
-PartReport = Callable[[str, int, int, dict[str, float]], None]
+OnProgress = Callable[[str, int, int, dict[str, float]], None]
 
 LOG_EVERY = 20
 
 
-def refuse_strangers(folder: Path) -> None:
+def check_is_run_folder(folder: Path) -> None:
     """Raise StrokesError where a run would be mixed up with files that are none of its own; a run killed at its very first
     file leaves no more than a temporary one."""
     if folder.is_dir() and any(path.suffix != ".tmp" for path in folder.iterdir()):
@@ -55,7 +55,7 @@ class TrainingRun:
         settings: dict[str, Any],
         seed: int,
         accelerator: Accelerator,
-        report: PartReport,
+        report: OnProgress,
         workers: int = 0,
     ):
         self.work, self.seed, self.report, self.workers = work, seed, report, workers
@@ -65,14 +65,14 @@ class TrainingRun:
         settings = json.loads(json.dumps({"seed": seed, "processes": accelerator.num_processes, **settings}))
         recorded = work / "run.json"
         if not recorded.exists():
-            refuse_strangers(work)
+            check_is_run_folder(work)
             work.mkdir(parents=True, exist_ok=True)
             write_whole(recorded, lambda path: path.write_text(json.dumps(settings, indent=1) + "\n"))
         elif read_json(recorded) != settings:
             raise StrokesError(f"{work} holds a run with other settings ({recorded.name}): choose another --out")
-        self._mend_log()
+        self._repair_log()
 
-    def _mend_log(self) -> None:
+    def _repair_log(self) -> None:
         """Take off a last line that was cut off in the middle, so that the next one is a line of its own."""
         log = self.work / "log.jsonl"
         text = log.read_text(encoding="utf-8") if log.exists() else ""
@@ -80,15 +80,15 @@ class TrainingRun:
             whole = text[: text.rfind("\n") + 1]
             write_whole(log, lambda path: path.write_text(whole, encoding="utf-8"))
 
-    def make_codec(self, folder: Path, preset: AutoencoderPreset) -> None:
+    def make_tokenizer_and_autoencoder(self, folder: Path, preset: AutoencoderPreset) -> None:
         """The tokenizer and the trained autoencoder, in ``folder``."""
         path = folder / "ae.safetensors"
         with self.accelerator.main_process_first():
             if not path.exists():
                 write_whole(folder / "tokenizer.json", write_tokenizer)
-                tensors = train_autoencoder(preset, self.seed, self.device, self.note("autoencoder", preset.steps))
+                tensors = train_autoencoder(preset, self.seed, self.device, self.log("autoencoder", preset.steps))
                 write_whole(path, lambda to: save_file({k: v.bfloat16() for k, v in tensors.items()}, to))
-        self.codec, self.tokenizer = folder, load_tokenizer(folder)
+        self.autoencoder_folder, self.tokenizer = folder, load_tokenizer(folder)
         self.autoencoder = load_autoencoder(path, {}, self.device)
 
     def synthetic(self, name: str, preset: DataPreset) -> Sources:
@@ -122,7 +122,7 @@ class TrainingRun:
             return model.to(self.device).eval()
         trained = train(
             model, preset, sources, self.tokenizer, special_tokens(self.tokenizer), self.autoencoder, size.canvas,
-            self.seed + before, self.accelerator, self.note(name, preset.steps), self.work / name, workers=self.workers,
+            self.seed + before, self.accelerator, self.log(name, preset.steps), self.work / name, workers=self.workers,
         )  # fmt: skip
         state = {k: v.detach().cpu().contiguous() for k, v in trained.state_dict().items()}
         if self.accelerator.is_main_process:
@@ -137,13 +137,13 @@ class TrainingRun:
         check_same_shapes(found, wanted, str(path))
         model.load_state_dict(load_file(path))
 
-    def fold(self, name: str, size: NetworkSize) -> Path:
+    def export(self, name: str, size: NetworkSize) -> Path:
         """The weights of a finished stage as a model folder."""
         folder = self.work / "models" / name
         if not (folder / "ema.safetensors").exists() and self.accelerator.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             for part in ("ae.safetensors", "tokenizer.json"):
-                shutil.copyfile(self.codec / part, folder / part)
+                shutil.copyfile(self.autoencoder_folder / part, folder / part)
             model = self.fresh(size)
             self.weights(name, model)
             write_folder(folder, model, size)
@@ -153,7 +153,7 @@ class TrainingRun:
     def _shards(self, part: str, done: int, of: int) -> None:
         self.report(f"data: {part}", done, of, {})
 
-    def note(self, part: str, steps: int) -> Report:
+    def log(self, part: str, steps: int) -> OnTrainStep:
         """A report that also logs the means of every 20 steps."""
         since: list[dict[str, float]] = []
 

@@ -25,7 +25,7 @@ HELD_OUT_PAIRS = frozenset(
 )
 
 
-def _part(text: str, parts: int) -> bool:
+def _bucket(text: str, parts: int) -> bool:
     """One of ``parts`` equal parts of all texts, by their hash."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % parts == 0
 
@@ -34,7 +34,7 @@ def held_out(relation: Relation, objects: tuple[Object, ...]) -> bool:
     """Whether training never names one of the two objects on its side of the other: an eighth of all (object, side). A layout
     may show it, where no word says so."""
     sides = ((objects[relation.subject], relation.name), (objects[relation.object], INVERSE[relation.name]))
-    return any(_part(f"{thing.name} / {side}", 8) for thing, side in sides)
+    return any(_bucket(f"{thing.name} / {side}", 8) for thing, side in sides)
 
 
 def identity(graph: SceneGraph) -> str:
@@ -66,7 +66,7 @@ def nameable(graph: SceneGraph) -> bool:
 def reserved(graph: SceneGraph) -> bool:
     """Whether a scene, in whatever words, is kept for evaluation: a tenth of all but the single shapes, of which there
     are too few."""
-    return len(graph.objects) > 1 and _part(identity(graph), 10)
+    return len(graph.objects) > 1 and _bucket(identity(graph), 10)
 
 
 def trainable(graph: SceneGraph) -> bool:

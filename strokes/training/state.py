@@ -15,21 +15,21 @@ class RunState:
 
     def __init__(self, model: Bagel, optimizer: torch.optim.Optimizer):
         self.parameters = dict(model.named_parameters())
-        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimizer = optimizer
 
-    def follow(self, decay: float) -> None:
+    def update_ema(self, decay: float) -> None:
         """Move the average towards the weights."""
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
+        torch._foreach_lerp_(list(self.ema.values()), [p.detach() for p in self.parameters.values()], 1 - decay)
 
-    def take_average(self) -> None:
+    def swap_in_ema(self) -> None:
         for name, parameter in self.parameters.items():
-            parameter.data.copy_(self.average[name])
+            parameter.data.copy_(self.ema[name])
 
     def save(self, folder: Path, step: int) -> None:
         from safetensors.torch import save_file
 
-        tensors = {f"average.{name}": value for name, value in self.average.items()}
+        tensors = {f"average.{name}": value for name, value in self.ema.items()}
         for name, p in self.parameters.items():
             tensors[f"model.{name}"] = p.detach()
             for key, value in self.optimizer.state.get(p, {}).items():
@@ -50,7 +50,7 @@ class RunState:
         with open_safetensors(path) as file:
             for name, parameter in self.parameters.items():
                 parameter.data.copy_(file.get_tensor(f"model.{name}"))
-                self.average[name].copy_(file.get_tensor(f"average.{name}"))
+                self.ema[name].copy_(file.get_tensor(f"average.{name}"))
                 if parameter.requires_grad:
                     state = {k: file.get_tensor(f"optimizer.{name}.{k}") for k in ("step", "exp_avg", "exp_avg_sq")}
                     moments = {k: state[k].to(parameter.device) for k in ("exp_avg", "exp_avg_sq")}

@@ -49,7 +49,7 @@ class Objective(nn.Module):
 
 
 # Called after each step: (step, means of the losses and what else there is to see).
-Report = Callable[[int, dict[str, float]], None]
+OnTrainStep = Callable[[int, dict[str, float]], None]
 
 
 def train(
@@ -62,7 +62,7 @@ def train(
     canvas: int,
     seed: int,
     accelerator: Accelerator,
-    report: Report,
+    report: OnTrainStep,
     resume: Path | None = None,
     save_every: int = 100,
     workers: int = 0,
@@ -98,13 +98,13 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = preset.learning_rate * preset.rate(step)
         optimizer.step()
-        run.follow(min(preset.ema, (1 + step) / (10 + step)))
+        run.update_ema(min(preset.ema, (1 + step) / (10 + step)))
         seen = {"norm": float(norm), "rows": packed.rows, "seconds": time.perf_counter() - began}
         report(step, by_kind(losses, batch) | seen)
         last = step + 1 == preset.steps
         if resume and accelerator.is_main_process and ((step + 1) % save_every == 0 or last):
             run.save(resume, step + 1)
-    run.take_average()
+    run.swap_in_ema()
     return model.eval()
 
 

@@ -55,12 +55,12 @@ Item = TextItem | LatentItem | PixelItem
 class AttentionLayout:
     """Where packed rows lie in padded batches of samples of like length.
 
-    ``described``: for each batch ``[3, samples, longest]``, the segment, causal and noised of each row, −1 at padding;
-    ``place`` is each packed row's place in all of them flattened.
+    ``row_kinds``: for each batch ``[3, samples, longest]``, the segment, causal and noised of each row, −1 at padding;
+    ``flat_index`` is each packed row's flat_index in all of them flattened.
     """
 
-    described: list[Tensor]
-    place: Tensor
+    row_kinds: list[Tensor]
+    flat_index: Tensor
 
 
 @dataclass
@@ -175,13 +175,13 @@ def pack(config: BagelConfig, samples: Sequence[Sequence[Item]], special: Specia
                 labels.append(item.next_token)
         sample_lens.append(b.length - begin)
 
-    described = torch.tensor((b.segment, b.causal, b.noised))
+    row_kinds = torch.tensor((b.segment, b.causal, b.noised))
     return Packed(
         sample_lens=sample_lens,
         positions=torch.tensor(b.positions),
-        segment=described[0],
-        causal=described[1] == 1,
-        noised=described[2] == 1,
+        segment=row_kinds[0],
+        causal=row_kinds[1] == 1,
+        noised=row_kinds[2] == 1,
         text_ids=torch.tensor(text_ids),
         text_index=torch.tensor(text_index),
         latents=latents,
@@ -193,24 +193,24 @@ def pack(config: BagelConfig, samples: Sequence[Sequence[Item]], special: Specia
         pixel_index=torch.tensor(pixel_index, dtype=torch.long),
         ce_index=torch.tensor(ce_index, dtype=torch.long),
         labels=torch.tensor(labels, dtype=torch.long),
-        attention=_attention_layout(sample_lens, described),
+        attention=_attention_layout(sample_lens, row_kinds),
     )
 
 
-def _attention_layout(sample_lens: Sequence[int], described: Tensor) -> AttentionLayout:
-    place = torch.empty(described.shape[1], dtype=torch.long)
+def _attention_layout(sample_lens: Sequence[int], row_kinds: Tensor) -> AttentionLayout:
+    flat_index = torch.empty(row_kinds.shape[1], dtype=torch.long)
     starts = torch.tensor([0, *sample_lens]).cumsum(0).tolist()
     batches, base = [], 0
-    for members in _alike(sample_lens):
+    for members in bucket_by_length(sample_lens):
         longest = max(sample_lens[i] for i in members)
         batch = torch.full((3, len(members), longest), -1)
         for slot, i in enumerate(members):
             part, n = slice(starts[i], starts[i + 1]), sample_lens[i]
-            place[part] = torch.arange(base + slot * longest, base + slot * longest + n)
-            batch[:, slot, :n] = described[:, part]
+            flat_index[part] = torch.arange(base + slot * longest, base + slot * longest + n)
+            batch[:, slot, :n] = row_kinds[:, part]
         batches.append(batch)
         base += len(members) * longest
-    return AttentionLayout(batches, place)
+    return AttentionLayout(batches, flat_index)
 
 
 def visibility(packed: Packed) -> list[Tensor]:
@@ -237,17 +237,17 @@ class _PackedAttention:
     """Scatter packed rows into padded batches of samples of like length, attend under masks, gather back."""
 
     def __init__(self, layout: AttentionLayout, order: Tensor):
-        self.place = layout.place.to(order.device)[order]
-        self.groups = [(batch.shape[1], batch.shape[2]) for batch in layout.described]
+        self.flat_index = layout.flat_index.to(order.device)[order]
+        self.groups = [(batch.shape[1], batch.shape[2]) for batch in layout.row_kinds]
         self.size = sum(samples * longest for samples, longest in self.groups)
         self.masks = []
-        for batch in layout.described:
+        for batch in layout.row_kinds:
             segment, causal, noised = batch.to(order.device)
             # A padding row sees itself and its fellows, so that no row of the softmax is empty.
             self.masks.append(_visible(segment, causal == 1, noised != 0)[:, None])
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.new_zeros(self.size, *x.shape[2:]).index_copy(0, self.place, x[0]) for x in (q, k, v))
+        q, k, v = (x.new_zeros(self.size, *x.shape[2:]).index_copy(0, self.flat_index, x[0]) for x in (q, k, v))
         out, base = [], 0
         for (samples, longest), mask in zip(self.groups, self.masks, strict=True):
             part = slice(base, base + samples * longest)
@@ -257,10 +257,10 @@ class _PackedAttention:
             )
             out.append(attended.transpose(1, 2).flatten(0, 1))
             base += samples * longest
-        return torch.cat(out)[self.place][None]
+        return torch.cat(out)[self.flat_index][None]
 
 
-def _alike(lens: Sequence[int], waste: float = 1.3) -> list[list[int]]:
+def bucket_by_length(lens: Sequence[int], waste: float = 1.3) -> list[list[int]]:
     """Indexes grouped so that the longest of a group is at most ``waste`` times its shortest."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lens)), key=lens.__getitem__):
@@ -312,9 +312,9 @@ def training_forward(model: Bagel, packed: Packed, noise: Tensor, shift: float =
         text[None], gen[None], packed.positions.to(device)[order][None], _PackedAttention(packed.attention, order)
     )
 
-    place = torch.empty_like(order)
-    place[order] = torch.arange(len(order), device=device)
-    logits = model.logits(text[0, place[packed.ce_index.to(device)]])
+    flat_index = torch.empty_like(order)
+    flat_index[order] = torch.arange(len(order), device=device)
+    logits = model.logits(text[0, flat_index[packed.ce_index.to(device)]])
     ce = nn.functional.cross_entropy(logits.float(), packed.labels.to(device), reduction="none")
     mse = torch.zeros(0, model.config.token_dim, device=device)
     if clean is not None and target is not None and bool(packed.target_mask.any()):
