@@ -74,8 +74,10 @@ def evaluate_shapes(
             progress.update(task, completed=done, total=total, note=prompt)
 
         numbers = tuple(map(int, seeds.split(",")))
-        crowd = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
-        report = shapes.evaluate(painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, together=crowd)
+        scheduler = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
+        report = shapes.evaluate(
+            painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, batched=scheduler
+        )
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:
         write_whole(examples, lambda path: sheet.save_examples(report, path))

@@ -60,12 +60,12 @@ def test_progress_counts_every_painting(oracle):
 
 
 def test_jobs_may_run_side_by_side_in_any_order(oracle, prompts):
-    def together(painter, jobs):
+    def batched(painter, jobs):
         done = {i: job(painter) for i, job in reversed(list(enumerate(jobs)))}
         return (done[i] for i in range(len(jobs)))
 
-    one, other = (evaluate(oracle(errors=0.4), prompts[:8], tuple(ARMS), together=how) for how in (None, together))
-    assert other.together and "side by side" in text(other) and "side by side" not in text(one)
+    one, other = (evaluate(oracle(errors=0.4), prompts[:8], tuple(ARMS), batched=how) for how in (None, batched))
+    assert other.batched and "side by side" in text(other) and "side by side" not in text(one)
 
     def but_seconds(trial):
         return {**vars(trial), "cost": (trial.cost.model_calls, trial.cost.tokens)}

@@ -36,14 +36,14 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt to paint with one ``seed`` of the evaluation; ``own_seed`` is that of this painting."""
+    """A prompt to paint with one ``seed`` of the evaluation; ``painting_seed`` is that of this painting."""
 
     prompt: Prompt
     seed: int
     rounds: int
 
     @property
-    def own_seed(self) -> int:
+    def painting_seed(self) -> int:
         return stages.stage_seed(self.seed, self.prompt.line, "prompt")
 
     @property
@@ -68,7 +68,7 @@ Inspect = Callable[[Trajectory], Trajectory]
 
 
 def one_shot(painter: Painter[Any], task: Task) -> Outcome:
-    painted = text_to_image(painter, task.prompt.text, seed=task.own_seed)
+    painted = text_to_image(painter, task.prompt.text, seed=task.painting_seed)
     return Outcome(painted.picture.image, 1, Cost(painted.calls))
 
 
@@ -79,7 +79,7 @@ def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
     def paint(painter: Painter[Any], task: Task) -> Outcome:
         first, cost, number = None, Cost(), 0
         while number == 0 or cost.model_calls < calls[task.key]:
-            seed = task.own_seed if number == 0 else stages.stage_seed(task.own_seed, number, "candidate")
+            seed = task.painting_seed if number == 0 else stages.stage_seed(task.painting_seed, number, "candidate")
             painted = text_to_image(painter, task.prompt.text, seed=seed)
             first, number = first or painted.picture.image, number + 1
             inspected = _inspect_whole(painter, task, painted.picture, seed)
@@ -101,13 +101,13 @@ def _inspect_whole(painter: Painter[Any], task: Task, picture: Picture, seed: in
 
 def plan_only(painter: Painter[Any], task: Task) -> Outcome:
     """The model describes the whole scene in words, then paints it at once."""
-    planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.own_seed)
-    return _outcome(stages.sketch(painter, planned, seed=task.own_seed))
+    planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.painting_seed)
+    return _outcome(stages.sketch(painter, planned, seed=task.painting_seed))
 
 
 def process(painter: Painter[Any], task: Task) -> Outcome:
     begun = stages.begin(painter, task.prompt.text)
-    return _outcome(loop.run(painter, begun, task.rounds, seed=task.own_seed))
+    return _outcome(loop.run(painter, begun, task.rounds, seed=task.painting_seed))
 
 
 def no_inspect(painter: Painter[Any], task: Task) -> Outcome:
@@ -123,7 +123,7 @@ def oracle(painter: Painter[Any], task: Task) -> Outcome:
         try:
             planned = read_prompt(current.plan.description)
         except StrokesError:
-            return stages.inspect(painter, sketched, seed=task.own_seed)
+            return stages.inspect(painter, sketched, seed=task.painting_seed)
         before = picture_before_round(sketched)
         canvas = detect(before.image) if before else []
         truth = judge(task.prompt.graph, planned, canvas, detect(current.sketch.picture.image))
@@ -148,7 +148,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
 
         def inspect(sketched: Trajectory) -> Trajectory:
             nonlocal own_words
-            own = stages.inspect(painter, sketched, seed=task.own_seed)
+            own = stages.inspect(painter, sketched, seed=task.painting_seed)
             critique = own.rounds[-1].critique
             assert critique
             if critique.accepted:
@@ -156,7 +156,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
             if not others:
                 own_words += 1
                 return own
-            seed = stages.stage_seed(task.own_seed, own.round_index, "shuffled")
+            seed = stages.stage_seed(task.painting_seed, own.round_index, "shuffled")
             words, correction = others[seed % len(others)]
             given = stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
             other = given.rounds[-1].critique
@@ -170,7 +170,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
 
 def _rounds(painter: Painter[Any], task: Task, inspect: Inspect) -> Outcome:
     """The loop with another inspection."""
-    seed, trajectory = task.own_seed, stages.begin(painter, task.prompt.text)
+    seed, trajectory = task.painting_seed, stages.begin(painter, task.prompt.text)
     for _ in range(task.rounds):
         trajectory = stages.plan(painter, trajectory, seed=seed)
         if trajectory.ended:

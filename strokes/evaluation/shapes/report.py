@@ -33,7 +33,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the process's exact match is above another arm's in a group: paired over prompts, all seeds together.
+    """By how much the process's exact match is above another arm's in a group: paired over prompts, all seeds batched.
     ``won`` and ``lost`` count (prompt, seed) that only one of them painted right; ``p`` is of the exact sign test over prompts
     (which of the two was right with more seeds): with one seed, McNemar's."""
 
@@ -58,7 +58,7 @@ class Goal:
 @dataclass(frozen=True)
 class Report:
     """What was measured. ``unread`` are (line number, why) of prompts left out; ``examples`` hold at most twelve wins
-    and twelve losses of the process; ``together`` says that prompts were painted side by side, so that seconds are
+    and twelve losses of the process; ``batched`` says that prompts were painted side by side, so that seconds are
     shares of the whole and not how long one waits."""
 
     arms: tuple[str, ...]
@@ -67,7 +67,7 @@ class Report:
     trials: tuple[Trial, ...]
     unread: tuple[tuple[int, str], ...] = ()
     examples: tuple[Example, ...] = ()
-    together: bool = False
+    batched: bool = False
 
     def of(self, arm: str) -> list[Trial]:
         return [t for t in self.trials if t.arm == arm]
@@ -192,7 +192,7 @@ class Report:
         return {
             "seeds": list(self.seeds),
             "arms": {arm: ARMS[arm] for arm in self.arms},
-            "together": self.together,
+            "together": self.batched,
             "goals": [asdict(goal) for goal in self.goals()],
             "measured": {
                 group: {

@@ -29,7 +29,7 @@ def text(report: Report) -> str:
     n, k = len(report.prompts), len(report.seeds)
     lines = [
         f"{n} prompt{'s'[: n > 1]}, {k} seed{'s'[: k > 1]}. After each number its 95 % interval (bootstrap over prompts, "
-        "all seeds of one together).",
+        "all seeds of one batched).",
         *_matches(report, "Exact match in %, by kind", ("all", *CATEGORIES)),
         *_matches(report, "Exact match in %, by split", (*SPLITS, "other", "held out", "3 or more")),
         "",
@@ -39,7 +39,7 @@ def text(report: Report) -> str:
         _row("Per prompt", list(_COSTS), 22),
         *(_row(ARMS[arm], _cells(report, _COSTS, arm), 22) for arm in report.arms),
     ]
-    if report.together:
+    if report.batched:
         lines.append("  Prompts were painted side by side: seconds are shares of the whole, not how long one waits.")
     if "process" in report.arms:
         lines += [
