@@ -73,7 +73,7 @@ class StrokesReplaceImage(io.ComfyNode):
                 width, height = (max(1, round(side / step)) * step for side in picture.image.size)
                 check_size((width, height), model.painter.profile)
                 trajectory = trajectory.with_size((width, height))
-            fitted = model.painter.encoded(picture_from(picture, trajectory.size))
+            fitted = model.painter.encode(picture_from(picture, trajectory.size))
             return io.NodeOutput(trajectory.with_picture(fitted))
 
 

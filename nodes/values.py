@@ -73,7 +73,7 @@ def latent_from(latent: dict[str, Any], model: UnifiedModel) -> Picture:
         raise StrokesError(f"latent: the shape is {list(samples.shape)}; one of [1, {channels}, h, w] was expected")
     if not samples.isfinite().all():
         raise StrokesError("latent: it holds NaN or infinite values; the node it comes from failed")
-    return model.painter.decoded(SCALE * (samples[0].float() - SHIFT))
+    return model.painter.decode(SCALE * (samples[0].float() - SHIFT))
 
 
 def latent_to(picture: Picture) -> Any:
@@ -89,7 +89,7 @@ def latent_to(picture: Picture) -> Any:
 
 def picture_of(model: UnifiedModel, image: Tensor, size: tuple[int, int]) -> Picture:
     """An IMAGE from outside as a picture of the canvas with the model's latents."""
-    return model.painter.encoded(picture_from(image_from(image), size))
+    return model.painter.encode(picture_from(image_from(image), size))
 
 
 def shown(trajectory: Trajectory) -> Picture:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import Keep, OnStep, OnText, Painted, PaintSettings, Profile, TextSettings, Written
+from ..process.painter import OnStep, OnText, Painted, PaintSettings, Preserve, Profile, TextSettings, Written
 from ..process.pictures import Picture
 from .engine import flow
 from .engine.prefix import Block, Prefix, Segment
@@ -48,7 +48,7 @@ class BagelPainter:
         return Prefix()
 
     def read_text(self, state: Prefix, text: str) -> Prefix:
-        return state.append(Segment("text", tuple(self._encode(text))))
+        return state.append(Segment("text", tuple(self._token_ids(text))))
 
     def read_picture(self, state: Prefix, picture: Picture, look_only: bool = False) -> Prefix:
         if not look_only:
@@ -75,7 +75,7 @@ class BagelPainter:
                 f"the text is {len(encoded.ids)} tokens long; {self.profile.name} reads at most {limit} at a time"
             )
 
-    def _encode(self, text: str) -> list[int]:
+    def _token_ids(self, text: str) -> list[int]:
         return self.checkpoint.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _latents(self, picture: Picture) -> Tensor:
@@ -92,7 +92,7 @@ class BagelPainter:
     def write_text(
         self, state: Prefix, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
     ) -> Written:
-        forced = self._encode(start)
+        forced = self._token_ids(start)
 
         def report(ids: list[int]) -> None:
             if on_text is not None:
@@ -129,7 +129,7 @@ class BagelPainter:
         settings: PaintSettings,
         seed: int,
         on_step: OnStep | None = None,
-        keep: Keep | None = None,
+        preserve: Preserve | None = None,
     ) -> Painted:
         model = self.checkpoint.model
         token = model.config.token_pixels
@@ -139,10 +139,10 @@ class BagelPainter:
         ).to(self.runner.device)
         prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
         sampler = BranchSampler(self.runner, self._blocks, prefixes, grid, settings.extrapolate)
-        kept = None
-        if keep is not None:
-            clean = patchify(self._latents(keep.picture)[None], model.config.latent_patch_size)[0]
-            kept = flow.Kept(clean.to(noise), torch.from_numpy(~keep.repaint).flatten().to(noise.device))
+        preserved = None
+        if preserve is not None:
+            clean = patchify(self._latents(preserve.picture)[None], model.config.latent_patch_size)[0]
+            preserved = flow.Preserved(clean.to(noise), torch.from_numpy(~preserve.repaint).flatten().to(noise.device))
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
             if on_step is not None:
@@ -159,9 +159,9 @@ class BagelPainter:
             same_text=text_free.key == state.key,
             same_image=image_free.key == state.key,
             on_step=report,
-            kept=kept,
+            preserved=preserved,
         )
-        return Painted(self.decoded(self._to_latents(tokens, grid)), sampler.calls)
+        return Painted(self.decode(self._to_latents(tokens, grid)), sampler.calls)
 
     def _to_latents(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         return unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0]
@@ -170,13 +170,13 @@ class BagelPainter:
 
     def preview(self, latents: Tensor) -> Image.Image:
         """What scaled latents ``[C, h, w]`` look like, good enough for a glance."""
-        return self.decoded(latents).image
+        return self.decode(latents).image
 
-    def decoded(self, latents: Tensor) -> Picture:
+    def decode(self, latents: Tensor) -> Picture:
         """The picture of scaled latents ``[C, h, w]``."""
         image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
         return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)
 
-    def encoded(self, picture: Picture) -> Picture:
+    def encode(self, picture: Picture) -> Picture:
         """The same picture with this model's latents."""
         return Picture(picture.image, self._latents(picture).float().numpy(), self.checkpoint.codec)

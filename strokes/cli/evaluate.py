@@ -76,7 +76,7 @@ def evaluate_shapes(
         numbers = tuple(map(int, seeds.split(",")))
         scheduler = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
         report = shapes.evaluate(
-            painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, batched=scheduler
+            painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, run_batched=scheduler
         )
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:

@@ -94,33 +94,33 @@ def roll_out(
 def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[RoundSample]:
     """Training rounds of a process: each of its rounds with the critique and refinement it should have had, and the right
     plan wherever its own was another, also where it should have ended or did too early."""
-    prompt, canvas, caption = trajectory.prompt, None, annotator.read(None)
-    for turn in trajectory.rounds:
-        painted = store(turn.sketch.picture) if turn.sketch else None
-        yield from _judged_turn(prompt, canvas, caption, turn, painted, annotator)
-        if turn.picture is None:
+    prompt, canvas, reading = trajectory.prompt, None, annotator.read(None)
+    for round_ in trajectory.rounds:
+        painted = store(round_.sketch.picture) if round_.sketch else None
+        yield from _judged_round(prompt, canvas, reading, round_, painted, annotator)
+        if round_.picture is None:
             return
-        canvas = store(turn.refinement.picture) if turn.refinement and turn.refinement.picture else painted
-        caption = annotator.read(turn.picture)
-    yield from _proposed(prompt, canvas, annotator.propose(prompt, caption))
+        canvas = store(round_.refinement.picture) if round_.refinement and round_.refinement.picture else painted
+        reading = annotator.read(round_.picture)
+    yield from _proposed(prompt, canvas, annotator.propose(prompt, reading))
 
 
-def _judged_turn(
+def _judged_round(
     prompt: str,
     canvas: StoredPicture | None,
-    caption: Reading,
-    turn: Round,
+    reading: Reading,
+    round_: Round,
     painted: StoredPicture | None,
     annotator: Annotator[Reading],
 ) -> Iterator[RoundSample]:
-    plan, sketch = turn.plan, turn.sketch
-    seen = annotator.annotate(prompt, plan, caption, annotator.read(sketch.picture)) if sketch else None
-    if seen is None or seen.wanted is None:
-        yield from _proposed(prompt, canvas, annotator.propose(prompt, caption))
-    if seen is not None:
+    plan, sketch = round_.plan, round_.sketch
+    annotation = annotator.annotate(prompt, plan, reading, annotator.read(sketch.picture)) if sketch else None
+    if annotation is None or annotation.wanted is None:
+        yield from _proposed(prompt, canvas, annotator.propose(prompt, reading))
+    if annotation is not None:
         yield RoundSample(
-            prompt, canvas, plan.instruction, plan.description, seen.wanted is not None, seen.wanted, painted,
-            seen.caption, seen.explanation, seen.correction, seen.refined, seen.kind,
+            prompt, canvas, plan.instruction, plan.description, annotation.wanted is not None, annotation.wanted, painted,
+            annotation.caption, annotation.explanation, annotation.correction, annotation.refined, annotation.kind,
         )  # fmt: skip
 
 

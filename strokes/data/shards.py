@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 VERSION = 4
 MANIFEST = "manifest.json"
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
+# The name of a field in the file, where that is another.
+_KEYS = {"caption": "sight"}
 
 
 def to_record(sample: Sample, pictures: dict[StoredPicture, int]) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def to_record(sample: Sample, pictures: dict[StoredPicture, int]) -> dict[str, A
             None if value is None else [[s.colour, s.kind, round(s.x, 2), round(s.y, 2), round(s.r, 2)] for s in value]
         )
 
-    record = {f.name: getattr(sample, f.name) for f in fields(sample)}
+    record = {_KEYS.get(f.name, f.name): getattr(sample, f.name) for f in fields(sample)}
     return {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
 
 
@@ -54,7 +56,8 @@ def from_record(record: dict[str, Any], pictures: Sequence[StoredPicture]) -> Sa
             return pictures[value]
         return None if value is None else [Shape(*row) for row in value]
 
-    values = {name: drawing(value) if name in _DRAWINGS else value for name, value in record.items()}
+    names = {key: name for name, key in _KEYS.items()}
+    values = {names.get(key, key): drawing(value) if key in _DRAWINGS else value for key, value in record.items()}
     return OneShotSample(**values) if "scene" in values else RoundSample(**values)
 
 

@@ -13,7 +13,7 @@ from ..errors import StrokesError
 from .dialects.protocol import PictureSegment, TextSegment
 from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
 from .pictures import Picture, picture_from
-from .stages import contexts
+from .stages import guidance_branches
 from .trajectory import check_size, size_for
 
 
@@ -30,7 +30,7 @@ def text_to_image(
     profile = painter.profile
     size = size or profile.size
     check_size(size, profile)
-    states = contexts(painter, [_said(painter, prompt)])
+    states = guidance_branches(painter, [_said(painter, prompt)])
     return painter.paint_picture(*states, size, settings or profile.first, seed, on_step)
 
 
@@ -49,7 +49,7 @@ def edit_image(
     size = size or size_for(_image(image), profile)
     check_size(size, profile)
     said = _said(painter, instruction)
-    states = contexts(painter, [PictureSegment(picture_from(image, size)), said])
+    states = guidance_branches(painter, [PictureSegment(picture_from(image, size)), said])
     return painter.paint_picture(*states, size, settings or profile.edit, seed, on_step)
 
 

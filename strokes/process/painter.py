@@ -79,7 +79,7 @@ class Written:
 
 
 @dataclass(frozen=True, eq=False)
-class Keep:
+class Preserve:
     """A repainting of part of ``picture``: tokens (``multiple`` pixels square) where ``repaint``, bool ``[rows, columns]``,
     is True are painted anew, the latents of all others stay bit for bit."""
 
@@ -131,7 +131,7 @@ class Painter(Protocol[State]):
         settings: PaintSettings,
         seed: int,
         on_step: OnStep | None = None,
-        keep: Keep | None = None,
+        preserve: Preserve | None = None,
     ) -> Painted:
         """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
         ...

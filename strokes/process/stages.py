@@ -19,7 +19,7 @@ from PIL import Image
 from ..errors import StrokesError
 from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, Segment
-from .painter import Keep, OnStep, OnText, Painted, Painter, PaintSettings, State, TextSettings
+from .painter import OnStep, OnText, Painted, Painter, PaintSettings, Preserve, State, TextSettings
 from .pictures import Picture, picture_from
 from .trajectory import (
     Author,
@@ -88,8 +88,8 @@ def plan(
     began = perf_counter()
     painter.check_text(start)
     state = _read(painter, dialect.segments(trajectory, "plan"))
-    own_seed = stage_seed(seed, trajectory.round_index, "plan")
-    written = painter.write_text(state, settings, own_seed, on_text, start)
+    derived_seed = stage_seed(seed, trajectory.round_index, "plan")
+    written = painter.write_text(state, settings, derived_seed, on_text, start)
     parsed = dialect.parse_plan(written.text)
     author: Author = "user" if instruction or description else "model"
     origin = _origin(painter, seed, settings, began, tokens=written.tokens, author=author)
@@ -155,8 +155,8 @@ def inspect(
     check_fits(painter, trajectory)
     began = perf_counter()
     state = _read(painter, dialect.segments(trajectory, "inspect"))
-    own_seed = stage_seed(seed, trajectory.round_index, "inspect")
-    written = painter.write_text(state, settings, own_seed, on_text)
+    derived_seed = stage_seed(seed, trajectory.round_index, "inspect")
+    written = painter.write_text(state, settings, derived_seed, on_text)
     parsed = dialect.parse_critique(written.text)
     origin = _origin(painter, seed, settings, began, tokens=written.tokens)
     return trajectory.with_critique(
@@ -186,16 +186,16 @@ def refine(
     trajectory.expect("refine")
     current = trajectory.current_round
     assert current and current.critique and current.sketch
-    keep = None
+    preserve = None
     if mask is not None:
         width, height = (side // painter.profile.multiple for side in trajectory.size)
-        keep = Keep(current.sketch.picture, tokens_touched(mask, (height, width)))
+        preserve = Preserve(current.sketch.picture, tokens_touched(mask, (height, width)))
     if image is not None:
         done = Refinement(picture_from(image, trajectory.size), origin=Origin("user"))
     elif current.critique.accepted:
         done = Refinement(origin=Origin("model", seed, model=painter.profile.name))
     else:
-        painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, keep)
+        painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, preserve)
         done = Refinement(painted.picture, origin=origin)
     if finished is not None:
         return trajectory.with_refinement(replace(done, ended=finished))
@@ -203,8 +203,8 @@ def refine(
     check_fits(painter, trajectory)
     began, dialect = perf_counter(), dialect_of(painter.profile)
     state = _read(painter, dialect.segments(trajectory.with_refinement(done), "end"))
-    own_seed = stage_seed(seed, trajectory.round_index, "end")
-    written = painter.write_text(state, dialect.end_settings, own_seed)
+    derived_seed = stage_seed(seed, trajectory.round_index, "end")
+    written = painter.write_text(state, dialect.end_settings, derived_seed)
     cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
     done = replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
     return trajectory.with_refinement(done)
@@ -253,7 +253,7 @@ def check_fits(painter: Painter[Any], trajectory: Trajectory) -> None:
         check_size(trajectory.size, painter.profile)
 
 
-def contexts(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
+def guidance_branches(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
     """The state after the segments, and the two poorer ones that painting is guided away from.
 
     As BAGEL's ``interleave_inference``: the text-free state is the prefix before the last text, the image-free one has
@@ -292,14 +292,16 @@ def _paint(
     seed: int,
     settings: PaintSettings | None,
     on_step: OnStep | None,
-    keep: Keep | None = None,
+    preserve: Preserve | None = None,
 ) -> tuple[Painted, Origin]:
     check_fits(painter, trajectory)
     began = perf_counter()
     segments = dialect_of(painter.profile).segments(trajectory, stage)
     settings = settings or paint_defaults(painter, trajectory, stage)
-    own_seed = stage_seed(seed, trajectory.round_index, stage)
-    painted = painter.paint_picture(*contexts(painter, segments), trajectory.size, settings, own_seed, on_step, keep)
+    derived_seed = stage_seed(seed, trajectory.round_index, stage)
+    painted = painter.paint_picture(
+        *guidance_branches(painter, segments), trajectory.size, settings, derived_seed, on_step, preserve
+    )
     return painted, _origin(painter, seed, settings, began, calls=painted.calls)
 
 

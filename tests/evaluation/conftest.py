@@ -72,7 +72,7 @@ class OraclePainter:
         plan = f"<ins>{add_instruction(after, new, range(new))}</ins><des>{self.describe(after)}</des>"
         return Written(plan, 5, True)
 
-    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, keep=None):
+    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, preserve=None):
         rng = np.random.default_rng(seed)
         said = [text for text in state if isinstance(text, str)]
         plan = next((text for text in said if text.startswith("<ins>")), None)

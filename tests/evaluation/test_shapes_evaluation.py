@@ -64,7 +64,7 @@ def test_jobs_may_run_side_by_side_in_any_order(oracle, prompts):
         done = {i: job(painter) for i, job in reversed(list(enumerate(jobs)))}
         return (done[i] for i in range(len(jobs)))
 
-    one, other = (evaluate(oracle(errors=0.4), prompts[:8], tuple(ARMS), batched=how) for how in (None, batched))
+    one, other = (evaluate(oracle(errors=0.4), prompts[:8], tuple(ARMS), run_batched=how) for how in (None, batched))
     assert other.batched and "side by side" in text(other) and "side by side" not in text(one)
 
     def but_seconds(trial):

@@ -22,7 +22,7 @@ class FakePainter:
     def __init__(self, replies=(), dialect="paper"):
         self.profile = Profile("fake", dialect, size=(64, 48), max_side=128)
         self.replies = list(replies)
-        self.kept: list = []
+        self.preserved: list = []
         self.texts: list[tuple] = []  # (state, settings, seed, start) of every text written
         self.paints: list[tuple] = []  # (state, text_free, image_free, settings, seed) of every picture painted
 
@@ -43,9 +43,11 @@ class FakePainter:
             on_text(text, 1)
         return Written(text, len(text.split()), True)
 
-    def paint_picture(self, state, text_free, image_free, size, settings: PaintSettings, seed, on_step=None, keep=None):
+    def paint_picture(
+        self, state, text_free, image_free, size, settings: PaintSettings, seed, on_step=None, preserve=None
+    ):
         self.paints.append((state, text_free, image_free, settings, seed))
-        self.kept.append(keep)
+        self.preserved.append(preserve)
         if on_step:
             on_step(1, 1, lambda: Image.new("RGB", size))
         digest = sha256(repr((state, text_free, image_free, size, settings, seed)).encode()).digest()

@@ -220,9 +220,9 @@ def test_a_mask_keeps_what_it_does_not_touch(fake, scripts):
     mask = np.zeros((96, 128), np.float32)
     mask[0, 33] = 0.1  # the first row of tokens, the second column, at twice the canvas's size
     refined = stages.refine(painter, t, mask=mask)
-    keep = painter.kept[-1]
-    assert keep.picture is t.picture and refined.picture is not t.picture
-    assert keep.repaint.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
+    preserve = painter.preserved[-1]
+    assert preserve.picture is t.picture and refined.picture is not t.picture
+    assert preserve.repaint.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
 
 
 def test_an_empty_mask_is_refused_whatever_the_verdict(fake, scripts):

@@ -104,7 +104,7 @@ class Guidance:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Preserved:
     """Tokens that sampling leaves alone: ``clean [N, token_dim]`` where ``where [N]`` is True."""
 
     clean: Tensor
@@ -131,7 +131,7 @@ def sample(
     same_text: bool,
     same_image: bool,
     on_step: OnFlowStep | None = None,
-    kept: Kept | None = None,
+    preserved: Preserved | None = None,
 ) -> Tensor:
     """Euler from ``noise [N, token_dim]`` (float32) to clean tokens.
 
@@ -154,8 +154,8 @@ def sample(
             guidance.renorm, guidance.renorm_min,
         )  # fmt: skip
         x = x - v * (t - t_next)
-        if kept is not None:
-            x = kept.put(x, noise, t_next)
+        if preserved is not None:
+            x = preserved.put(x, noise, t_next)
         if on_step is not None:
             on_step(i + 1, calls, x, v, t_next)
     return x

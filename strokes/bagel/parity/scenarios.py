@@ -174,7 +174,7 @@ INPUTS: Mapping[str, Sequence[str]] = {
 
 
 @dataclass
-class Contexts:
+class Branches:
     """The three contexts before denoising, named as the engine names them, and the pictures in them."""
 
     main: Prefix
@@ -183,11 +183,11 @@ class Contexts:
     pictures: list[str]
 
 
-def contexts(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Contexts:
+def branches(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Branches:
     """Source: the reference's interleaved inference. The text-free context is what stood before the last text."""
     inputs = next(names for start, names in INPUTS.items() if name.startswith(start))
     look_only = hyper.get("understanding_output", False)
-    c = Contexts(Prefix(), Prefix(), Prefix(), [])
+    c = Branches(Prefix(), Prefix(), Prefix(), [])
     if hyper.get("think", False):
         system = s.text("vlm_think_system" if look_only else "gen_think_system")
         c.main, c.image_free = c.main.append(system), c.image_free.append(system)
@@ -208,7 +208,7 @@ def contexts(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Contexts:
 def scenario(s: GoldenSet, name: str) -> Produced:
     facts = s.scenarios.get(name, {})
     hyper = facts.get("hyper", {})
-    c = contexts(s, name, hyper)
+    c = branches(s, name, hyper)
     for i, picture in enumerate(c.pictures):
         noise = s.find(f"{name}.vae_eps.{i}")
         if s.autoencoder is None:
@@ -236,7 +236,7 @@ def scenario(s: GoldenSet, name: str) -> Produced:
         yield from _paint(s, name, hyper, c)
 
 
-def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Contexts) -> Produced:
+def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Produced:
     """Hyper-parameters that are absent have the defaults of the reference's inferencer."""
     if c.pictures:
         width, height = s.vae_picture(c.pictures[-1]).size

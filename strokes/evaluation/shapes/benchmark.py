@@ -48,7 +48,7 @@ def evaluate(
     rounds: int | None = None,
     seeds: Sequence[int] = (0,),
     progress: Progress | None = None,
-    batched: RunBatched | None = None,
+    run_batched: RunBatched | None = None,
 ) -> Report:
     """Paint the prompt of every line with every arm and every seed, and check the last pictures. All arms share the seed
     of a painting.
@@ -87,13 +87,13 @@ def evaluate(
     for arm in sorted(chosen, key=lambda arm: arm in _AFTER_PROCESS):
         paint = _way(arm, trials.get("process", []))
         began = perf_counter()
-        done = _run(painter, [job(arm, paint, task) for task in tasks], batched)
+        done = _run(painter, [job(arm, paint, task) for task in tasks], run_batched)
         trials[arm], pictures[arm] = [trial for trial, _ in done], [small for _, small in done]
-        if batched:
+        if run_batched:
             trials[arm] = _shared(trials[arm], perf_counter() - began)
     every = tuple(trial for arm in chosen for trial in trials[arm])
     examples = _examples(tasks, trials, pictures)
-    return Report(chosen, tuple(seeds), tuple(prompts), every, tuple(unread), examples, batched is not None)
+    return Report(chosen, tuple(seeds), tuple(prompts), every, tuple(unread), examples, run_batched is not None)
 
 
 def check_arms(arms: Sequence[str]) -> None:
@@ -120,8 +120,8 @@ def _way(arm: str, of_process: Sequence[Trial]) -> Arm:
     return alone[arm]
 
 
-def _run(painter: Painter[Any], jobs: Sequence[Job[Result]], batched: RunBatched | None) -> list[Result]:
-    return list(batched(painter, jobs) if batched else (job(painter) for job in jobs))
+def _run(painter: Painter[Any], jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
+    return list(run_batched(painter, jobs) if run_batched else (job(painter) for job in jobs))
 
 
 def _trial(arm: str, task: Task, outcome: Outcome, seconds: float) -> Trial:
