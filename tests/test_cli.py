@@ -125,6 +125,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, toy_folder, args, says):
     assert sorted(tmp_path.rglob("*")) == before, "nothing was left behind"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(tmp_path, endless_folder):
     command = [
         sys.executable,
@@ -158,6 +159,7 @@ def test_help_reads_well(tmp_path):
         assert command in shown
 
 
+@pytest.mark.slow
 def test_training_starts_over_from_nothing_with_the_same_result(tmp_path, toy_folder):
     done = strokes("train", "embedded", "--preset", "toy", "--out", "again", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ def test_clean(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_types(tmp_path):
     """Checked as a package, as ComfyUI loads it; ComfyUI itself is not there and its values are taken as Any."""
     (tmp_path / "pack").symlink_to(ROOT)

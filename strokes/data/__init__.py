@@ -1,0 +1,1 @@
+"""Training data: samples, shards, rollouts of a model, and the annotator's protocol."""

@@ -1,1 +1,1 @@
-"""The world of coloured shapes, training data in the paper's format, and the training of the embedded model."""
+"""Training of the network on samples of any world: packing, losses, the training loop and its state."""

@@ -1,0 +1,1 @@
+"""A trajectory to look at in a browser."""

@@ -19,6 +19,12 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("comfy")
+
+
 def find_comfy() -> tuple[Path, Path] | None:
     """ComfyUI's folder and its Python."""
     given = os.environ.get("COMFYUI_PATH")

@@ -89,6 +89,7 @@ def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_pa
         run(toy_checkpoint, sources, resume=tmp_path)
 
 
+@pytest.mark.slow
 def test_losses_of_every_kind_fall(toy_checkpoint, sources):
     rows: list[dict[str, float]] = []
     preset = replace(STAGE, steps=60, batch=12, warmup=5, learning_rate=4e-3)

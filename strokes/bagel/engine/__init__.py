@@ -1,0 +1,1 @@
+"""Inference: prefixes and their keys and values, text decoding, flow sampling."""

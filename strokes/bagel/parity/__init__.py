@@ -1,0 +1,1 @@
+"""Parity: the engine held against golden tensors of the reference implementation."""

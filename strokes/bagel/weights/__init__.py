@@ -1,0 +1,1 @@
+"""Files of weights: opening a checkpoint."""

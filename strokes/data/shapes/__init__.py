@@ -1,0 +1,1 @@
+"""Training data of the shapes world: synthetic samples and the annotator."""

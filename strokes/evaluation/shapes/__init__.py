@@ -1,0 +1,1 @@
+"""The shapes benchmark: prompts, arms, judged trials, measures, report."""

@@ -48,6 +48,7 @@ def cut_at(part, done):
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "done"),
     [
@@ -93,6 +94,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_files(toy_folder, tmp_path):
     """No exception, no clean-up: the process is gone as soon as a file of each part shows up, whole or not."""
     out = tmp_path / "model"
@@ -159,6 +161,7 @@ def test_self_sampled_rounds_show_the_models_own_pictures(toy_folder):
                 assert picture.pixels.shape == (3, 64, 64) and picture.latents.shape == (16, 8, 8)
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_run(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "strokes", "train", "embedded", "--preset", "toy", "--out", str(tmp_path)]

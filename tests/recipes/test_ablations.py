@@ -11,6 +11,8 @@ from PIL import Image
 from strokes.data.shards import ShardSet
 from strokes.recipes.ablations import BASE, PRESETS, TABLES, VARIANTS, AblationRun
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
