@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,25 @@ def test_every_name_exists(document):
 def test_every_link_leads_somewhere(document):
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text_of(document)) if "://" not in link]
     assert not [link for link in links if not ((ROOT / document).parent / link).exists()]
+
+
+def test_the_rooms_are_those_of_the_import_test():
+    """The same arrows, in an order in which all of them point down."""
+
+    def short(room):
+        return room.removeprefix("strokes.").replace(".", "/")
+
+    arrows = runpy.run_path(str(ROOT / "tests" / "test_house.py"))["ROOMS"]
+    wanted = {short(room): {short(other) for other in others} - {"errors", "files"} for room, others in arrows.items()}
+    for unshown in ("errors", "files", "__main__"):
+        del wanted[unshown]
+    rows = re.findall(r"^\| `(.+?)/?` \|.*\| (.+?) \|$", section("ARCHITECTURE.md", "Rooms"), re.MULTILINE)
+    found = {
+        room.removeprefix("strokes/").removesuffix(".py"): set(others.split(", ")) - {"–"} for room, others in rows
+    }
+    assert found == wanted
+    order = list(found)
+    assert not [room for i, room in enumerate(order) if not found[room] <= set(order[i + 1 :])]
 
 
 def test_the_glossary_is_short():
