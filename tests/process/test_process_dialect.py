@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_painter import ScriptedPainter
 
 from strokes.errors import StrokesError
 from strokes.process import loop, stages
@@ -35,8 +36,8 @@ def test_the_end_is_the_end_token():
     assert not PAPER.finished(Written("<ins>", 1, False))
 
 
-def test_plain_language(fake):
-    painter = fake(["1. Add a dog.", "**Paint the dog blue.**", "No.", "Finished."], "plain")
+def test_plain_language():
+    painter = ScriptedPainter(["1. Add a dog.", "**Paint the dog blue.**", "No.", "Finished."], "plain")
     done = loop.run(painter, stages.begin(painter, "a blue dog"), 3)
     assert done.end and done.rounds[0].plan.instruction == "Add a dog."
     assert done.rounds[0].critique.correction == "Paint the dog blue."
