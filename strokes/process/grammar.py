@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..errors import StrokesError
 
-_TAG = re.compile(r"<\s*([/\\]?)\s*(ins|des|refine)\s*([/\\]?)\s*>", re.IGNORECASE)
+# Each slash stands in a group with the spaces before it: two runs of spaces side by side would take quadratic time.
+_TAG = re.compile(r"<(?:\s*([/\\]))?\s*(ins|des|refine)(?:\s*([/\\]))?\s*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ origins = st.builds(
     Origin,
     st.sampled_from(["model", "user"]),
     st.none() | numbers,
-    st.dictionaries(texts, numbers | st.floats(allow_nan=False) | st.lists(numbers, max_size=2), max_size=2),
+    st.dictionaries(
+        texts, numbers | st.floats(allow_nan=False, allow_infinity=False) | st.lists(numbers, max_size=2), max_size=2
+    ),
     st.builds(Cost, numbers, numbers, st.floats(0, 1e6)),
 )
 arrays = st.binary(min_size=192, max_size=192)
@@ -43,7 +45,7 @@ def pictures(draw):
     if draw(st.booleans()):
         return Picture(image)
     bits = np.frombuffer(draw(arrays), np.uint8).astype(np.float32) / np.float32(7)
-    return Picture(image, bits.reshape(2, 8, 12), "flux")
+    return Picture(image, bits[:24].reshape(2, 3, 4), "flux")
 
 
 @st.composite
