@@ -7,8 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..strokes.bagel.engine.flow import RENORMS
-from ..strokes.process.painter import PaintSettings, TextSettings
+from ..strokes.process.painter import RENORMS, PaintSettings, TextSettings
 
 ModelSocket = io.Custom("STROKES_MODEL")
 TrajectorySocket = io.Custom("STROKES_TRAJECTORY")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import StrokesError
 from . import stages
@@ -29,7 +28,7 @@ class Events:
 
 
 def run(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     rounds: int,
     *,

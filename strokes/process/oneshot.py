@@ -5,8 +5,6 @@ The model reads the plain prompt, unwrapped, in the order it was trained on: pic
 
 from __future__ import annotations
 
-from typing import Any
-
 from PIL import Image
 
 from ..errors import StrokesError
@@ -18,7 +16,7 @@ from .trajectory import check_size, size_for
 
 
 def text_to_image(
-    painter: Painter[Any],
+    painter: Painter,
     prompt: str,
     *,
     size: tuple[int, int] | None = None,
@@ -35,7 +33,7 @@ def text_to_image(
 
 
 def edit_image(
-    painter: Painter[Any],
+    painter: Painter,
     image: Image.Image | Picture,
     instruction: str,
     *,
@@ -54,7 +52,7 @@ def edit_image(
 
 
 def ask(
-    painter: Painter[Any],
+    painter: Painter,
     image: Image.Image | Picture | None,
     question: str,
     *,
@@ -70,7 +68,7 @@ def ask(
     return painter.write_text(state, settings or profile.text, seed, on_text)
 
 
-def _said(painter: Painter[Any], text: str) -> TextSegment:
+def _said(painter: Painter, text: str) -> TextSegment:
     if not text.strip():
         raise StrokesError("the text is empty: say what to paint or ask")
     painter.check_text(text.strip())

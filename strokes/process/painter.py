@@ -1,21 +1,25 @@
 """What the process asks of a unified model: read text, read a picture, write text, paint a picture.
 
-The state after a prefix is opaque here; a painter may cache whatever it likes behind it. Nothing in this folder knows
-tensors, tokens or files of a checkpoint.
+Nothing in this folder knows tensors, tokens or files of a checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image
 
 from .pictures import Picture
 
-State = TypeVar("State")
+# What a painter has read so far: an opaque value of the painter's own type, behind which it may cache what it likes.
+State = Any
+
+# How a guided velocity is scaled back: over the whole picture, per token, or per token on the text part alone.
+Renorm = Literal["global", "channel", "text_channel"]
+RENORMS: tuple[Renorm, ...] = get_args(Renorm)
 
 # Called while text is written: (text so far, tokens so far). May raise Cancelled.
 OnText = Callable[[str, int], None]
@@ -41,7 +45,7 @@ class PaintSettings:
     text_guidance: float = 4.0
     image_guidance: float = 1.0
     interval: tuple[float, float] = (0.4, 1.0)
-    renorm: str = "global"  # global, channel or text_channel
+    renorm: Renorm = "global"
     renorm_min: float = 0.0
     shift: float = 3.0
     extrapolate: bool = False
@@ -95,11 +99,33 @@ class Painted:
     calls: int
 
 
-class Painter(Protocol[State]):
-    """A unified model as the process sees it. States are values: appending returns a new one."""
+@dataclass(frozen=True, kw_only=True)
+class LatentFormat:
+    """The latents of a painter's autoencoder: ``[channels, h, w]``, scaled as ``scale · (sample − shift)``.
+
+    ``codec`` is the autoencoder's hash, as in :attr:`Picture.codec`. ``name`` is "flux" where the latents are FLUX's, which
+    other programs know as well, else the hash.
+    """
+
+    name: str
+    codec: str
+    channels: int
+    scale: float
+    shift: float
+
+
+class Painter(Protocol):
+    """A unified model as the process sees it. States are values: appending returns a new one.
+
+    The guidance settings and the two poorer states of :meth:`paint_picture` are those of classifier-free guidance with
+    three branches; a painter may ignore those that it has no use for.
+    """
 
     @property
     def profile(self) -> Profile: ...
+
+    @property
+    def latent_format(self) -> LatentFormat: ...
 
     def blank(self) -> State:
         """The state before anything was read."""
@@ -134,6 +160,14 @@ class Painter(Protocol[State]):
         preserve: Preserve | None = None,
     ) -> Painted:
         """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
+        ...
+
+    def encode(self, picture: Picture) -> Picture:
+        """The same picture with this painter's latents."""
+        ...
+
+    def decode(self, latents: np.ndarray) -> Picture:
+        """The picture of scaled latents, float32 ``[C, h, w]`` in this painter's :attr:`latent_format`."""
         ...
 
     def check_text(self, text: str) -> None:

@@ -37,7 +37,7 @@ from .trajectory import (
 
 
 def begin(
-    painter: Painter[Any],
+    painter: Painter,
     prompt: str,
     size: tuple[int, int] | None = None,
     image: Image.Image | Picture | None = None,
@@ -60,7 +60,7 @@ def begin(
 
 
 def plan(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
@@ -106,7 +106,7 @@ def plan(
 
 
 def sketch(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
@@ -125,7 +125,7 @@ def sketch(
 
 
 def inspect(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
@@ -165,7 +165,7 @@ def inspect(
 
 
 def refine(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
@@ -223,7 +223,7 @@ def verdict_problem(verdict: str, critique: str, correction: str) -> str:
     return ""
 
 
-def paint_defaults(painter: Painter[Any], trajectory: Trajectory, stage: Literal["sketch", "refine"]) -> PaintSettings:
+def paint_defaults(painter: Painter, trajectory: Trajectory, stage: Literal["sketch", "refine"]) -> PaintSettings:
     """What the profile says: settings of an edit where the model sees a picture at this stage, else of a first one."""
     seen = dialect_of(painter.profile).segments(trajectory, stage)
     return painter.profile.edit if any(isinstance(s, PictureSegment) for s in seen) else painter.profile.first
@@ -246,14 +246,14 @@ def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return touched
 
 
-def check_fits(painter: Painter[Any], trajectory: Trajectory) -> None:
+def check_fits(painter: Painter, trajectory: Trajectory) -> None:
     """Raise StrokesError where a trajectory begun with another model has a prompt or a canvas this one cannot take."""
     if trajectory.model != painter.profile.name:
         painter.check_text(dialect_of(painter.profile).opening(trajectory.prompt))
         check_size(trajectory.size, painter.profile)
 
 
-def guidance_branches(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
+def guidance_branches(painter: Painter, segments: Iterable[Segment]) -> tuple[State, State, State]:
     """The state after the segments, and the two poorer ones that painting is guided away from.
 
     As BAGEL's ``interleave_inference``: the text-free state is the prefix before the last text, the image-free one has
@@ -275,7 +275,7 @@ def stage_seed(seed: int, round_index: int, stage: str) -> int:
     return int.from_bytes(sha256(f"{seed}/{round_index}/{stage}".encode()).digest()[:8], "big") >> 1
 
 
-def _read(painter: Painter[State], segments: Iterable[Segment]) -> State:
+def _read(painter: Painter, segments: Iterable[Segment]) -> State:
     state = painter.blank()
     for segment in segments:
         if isinstance(segment, PictureSegment):
@@ -286,7 +286,7 @@ def _read(painter: Painter[State], segments: Iterable[Segment]) -> State:
 
 
 def _paint(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     stage: Literal["sketch", "refine"],
     seed: int,
@@ -306,7 +306,7 @@ def _paint(
 
 
 def _origin(
-    painter: Painter[Any],
+    painter: Painter,
     seed: int,
     settings: TextSettings | PaintSettings,
     began: float,

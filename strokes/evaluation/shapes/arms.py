@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from PIL import Image
 
@@ -63,11 +62,11 @@ class Outcome:
     own_words: int = 0
 
 
-Arm = Callable[[Painter[Any], Task], Outcome]
+Arm = Callable[[Painter, Task], Outcome]
 Inspect = Callable[[Trajectory], Trajectory]
 
 
-def one_shot(painter: Painter[Any], task: Task) -> Outcome:
+def one_shot(painter: Painter, task: Task) -> Outcome:
     painted = text_to_image(painter, task.prompt.text, seed=task.painting_seed)
     return Outcome(painted.picture.image, 1, Cost(painted.calls))
 
@@ -76,7 +75,7 @@ def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
     """One-shot pictures until the model's own inspector accepts one, or as many model calls are spent as ``calls`` says
     the process spent on the same (line, seed); the picture under way is finished. Where none is accepted: the first."""
 
-    def paint(painter: Painter[Any], task: Task) -> Outcome:
+    def paint(painter: Painter, task: Task) -> Outcome:
         first, cost, number = None, Cost(), 0
         while number == 0 or cost.model_calls < calls[task.key]:
             seed = task.painting_seed if number == 0 else stages.stage_seed(task.painting_seed, number, "candidate")
@@ -92,29 +91,29 @@ def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
     return paint
 
 
-def _inspect_whole(painter: Painter[Any], task: Task, picture: Picture, seed: int) -> Trajectory:
+def _inspect_whole(painter: Painter, task: Task, picture: Picture, seed: int) -> Trajectory:
     """The model's inspection of a picture as the one step of a process."""
     begun = stages.begin(painter, task.prompt.text)
     planned = stages.plan(painter, begun, instruction=WHOLE, description=describe(task.prompt.graph))
     return stages.inspect(painter, stages.sketch(painter, planned, image=picture), seed=seed)
 
 
-def plan_only(painter: Painter[Any], task: Task) -> Outcome:
+def plan_only(painter: Painter, task: Task) -> Outcome:
     """The model describes the whole scene in words, then paints it at once."""
     planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.painting_seed)
     return _outcome(stages.sketch(painter, planned, seed=task.painting_seed))
 
 
-def process(painter: Painter[Any], task: Task) -> Outcome:
+def process(painter: Painter, task: Task) -> Outcome:
     begun = stages.begin(painter, task.prompt.text)
     return _outcome(loop.run(painter, begun, task.rounds, seed=task.painting_seed))
 
 
-def no_inspect(painter: Painter[Any], task: Task) -> Outcome:
+def no_inspect(painter: Painter, task: Task) -> Outcome:
     return _rounds(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))
 
 
-def oracle(painter: Painter[Any], task: Task) -> Outcome:
+def oracle(painter: Painter, task: Task) -> Outcome:
     """The process with the checker's verdicts in the expert's words; where a plan cannot be read, the model's own."""
 
     def inspect(sketched: Trajectory) -> Trajectory:
@@ -142,7 +141,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
     """
     said = [(t.line, s.critique, s.correction) for t in trials for s in t.steps if not s.accepted]
 
-    def paint(painter: Painter[Any], task: Task) -> Outcome:
+    def paint(painter: Painter, task: Task) -> Outcome:
         others = [(critique, correction) for line, critique, correction in said if line != task.prompt.line]
         own_words = 0
 
@@ -168,7 +167,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
     return paint
 
 
-def _rounds(painter: Painter[Any], task: Task, inspect: Inspect) -> Outcome:
+def _rounds(painter: Painter, task: Task, inspect: Inspect) -> Outcome:
     """The loop with another inspection."""
     seed, trajectory = task.painting_seed, stages.begin(painter, task.prompt.text)
     for _ in range(task.rounds):

@@ -35,13 +35,13 @@ _AFTER_PROCESS = ("best-of-k", "shuffled")
 # Called after each painting: (paintings finished, paintings in all, prompt). May raise Cancelled.
 Progress = Callable[[int, int, str], None]
 Result = TypeVar("Result")
-Job = Callable[[Painter[Any]], Result]
+Job = Callable[[Painter], Result]
 # Runs jobs with a painter, several of them side by side, and gives their results in order.
 RunBatched = Callable[[Any, Sequence[Job[Any]]], Iterable[Any]]
 
 
 def evaluate(
-    painter: Painter[Any],
+    painter: Painter,
     lines: Sequence[str],
     arms: Sequence[str] = DEFAULT_ARMS,
     *,
@@ -71,7 +71,7 @@ def evaluate(
     total, finished = len(tasks) * len(chosen), count(1)
 
     def job(arm: str, paint: Arm, task: Task) -> Job[tuple[Trial, bytes | None]]:
-        def paint_one(painter: Painter[Any]) -> tuple[Trial, bytes | None]:
+        def paint_one(painter: Painter) -> tuple[Trial, bytes | None]:
             began = perf_counter()
             outcome = paint(painter, task)
             trial = _trial(arm, task, outcome, perf_counter() - began)
@@ -120,7 +120,7 @@ def _way(arm: str, of_process: Sequence[Trial]) -> Arm:
     return alone[arm]
 
 
-def _run(painter: Painter[Any], jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
+def _run(painter: Painter, jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
     return list(run_batched(painter, jobs) if run_batched else (job(painter) for job in jobs))
 
 
