@@ -16,6 +16,7 @@ from ..process.painter import (
     OnText,
     Painted,
     PaintSettings,
+    PictureForm,
     Preserve,
     Profile,
     TextSettings,
@@ -71,11 +72,11 @@ class BagelPainter:
     def read_text(self, state: Prefix, text: str) -> Prefix:
         return state.append(Segment("text", tuple(self._token_ids(text))))
 
-    def read_picture(self, state: Prefix, picture: Picture, look_only: bool = False) -> Prefix:
-        if not look_only:
+    def read_picture(self, state: Prefix, picture: Picture, form: PictureForm) -> Prefix:
+        if form == "latents+pixels":
             state = state.append(Segment("latents", self._latents(picture)))
         if not self.checkpoint.model.has_vision:
-            if look_only:
+            if form == "pixels":
                 raise StrokesError(f"{self.profile.name} was trained without vision and cannot look at a picture")
             return state
         return state.append(Segment("pixels", to_tensor(resize(picture.image, self.checkpoint.vit_rule))))

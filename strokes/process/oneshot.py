@@ -8,6 +8,7 @@ from __future__ import annotations
 from PIL import Image
 
 from ..errors import StrokesError
+from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, TextSegment
 from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
 from .pictures import Picture, picture_from
@@ -46,8 +47,8 @@ def edit_image(
     profile = painter.profile
     size = size or size_for(_image(image), profile)
     check_size(size, profile)
-    said = _said(painter, instruction)
-    states = guidance_branches(painter, [PictureSegment(picture_from(image, size)), said])
+    said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
+    states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
     return painter.paint_picture(*states, size, settings or profile.edit, seed, on_step)
 
 
@@ -63,7 +64,8 @@ def ask(
     """Answer a question, about an image where there is one."""
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
-        state = painter.read_picture(state, picture_from(image, size_for(_image(image), profile)))
+        picture = picture_from(image, size_for(_image(image), profile))
+        state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
     state = painter.read_text(state, said.text)
     return painter.write_text(state, settings or profile.text, seed, on_text)
 

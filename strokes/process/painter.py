@@ -17,6 +17,10 @@ from .pictures import Picture
 # What a painter has read so far: an opaque value of the painter's own type, behind which it may cache what it likes.
 State = Any
 
+# What a model reads of a picture: the autoencoder's latents, from which it paints on, and the pixels through its vision
+# tower; or the pixels alone.
+PictureForm = Literal["latents+pixels", "pixels"]
+
 # How a guided velocity is scaled back: over the whole picture, per token, or per token on the text part alone.
 Renorm = Literal["global", "channel", "text_channel"]
 RENORMS: tuple[Renorm, ...] = get_args(Renorm)
@@ -135,8 +139,9 @@ class Painter(Protocol):
         """Append one text segment; :meth:`check_text` tells beforehand whether it can be said to this model."""
         ...
 
-    def read_picture(self, state: State, picture: Picture, look_only: bool = False) -> State:
-        """Append a picture as the model both paints and sees it; only as it sees it for a mere question."""
+    def read_picture(self, state: State, picture: Picture, form: PictureForm) -> State:
+        """Append a picture in a form, which the dialect says. Raises StrokesError for pixels alone where the model has no
+        vision; of both, it then reads the latents."""
         ...
 
     def write_text(

@@ -262,7 +262,7 @@ def guidance_branches(painter: Painter, segments: Iterable[Segment]) -> tuple[St
     main = text_free = image_free = painter.blank()
     for segment in segments:
         if isinstance(segment, PictureSegment):
-            main = text_free = painter.read_picture(main, segment.picture)
+            main = text_free = painter.read_picture(main, segment.picture, segment.form)
         else:
             text_free = main
             main = painter.read_text(main, segment.text)
@@ -279,7 +279,7 @@ def _read(painter: Painter, segments: Iterable[Segment]) -> State:
     state = painter.blank()
     for segment in segments:
         if isinstance(segment, PictureSegment):
-            state = painter.read_picture(state, segment.picture)
+            state = painter.read_picture(state, segment.picture, segment.form)
         else:
             state = painter.read_text(state, segment.text)
     return state

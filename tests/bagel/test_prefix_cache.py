@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
 from strokes.process.dialects import DIALECTS
-from strokes.process.dialects.tags import TagDialect
+from strokes.process.dialects.tags import MINIATURE, PAPER
 from strokes.process.painter import PaintSettings
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -93,7 +95,7 @@ def test_least_recently_used_goes_first(toy_painter):
 
 
 def one_round(checkpoint, monkeypatch, view):
-    monkeypatch.setitem(DIALECTS, "miniature", TagDialect(view))
+    monkeypatch.setitem(DIALECTS, "miniature", replace(MINIATURE, view=view))
     painter = BagelPainter(checkpoint)
     quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
     t = stages.begin(painter, "a red circle")
@@ -114,7 +116,7 @@ def test_a_round_prefills_every_segment_once(toy_checkpoint, monkeypatch):
 
 
 def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, monkeypatch):
-    monkeypatch.setitem(DIALECTS, "miniature", TagDialect("whole"))
+    monkeypatch.setitem(DIALECTS, "miniature", PAPER)
     painter = BagelPainter(toy_checkpoint)
     t = stages.plan(painter, stages.begin(painter, "a red circle"))
     assert painter.prefix_cache.counts.prefilled == 1
