@@ -10,7 +10,7 @@ from PIL import Image
 from ..errors import StrokesError
 from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, TextSegment
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
+from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painted, Painter, PaintOverrides, TextOverrides, Written
 from .pictures import Picture, picture_from
 from .stages import guidance_branches
 from .trajectory import check_size, size_for
@@ -21,7 +21,7 @@ def text_to_image(
     prompt: str,
     *,
     size: tuple[int, int] | None = None,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Painted:
@@ -30,7 +30,7 @@ def text_to_image(
     size = size or profile.size
     check_size(size, profile)
     states = guidance_branches(painter, [_said(painter, prompt)])
-    return painter.paint_picture(*states, size, settings or profile.first, seed, on_step)
+    return painter.paint_picture(*states, size, settings.over(profile.first), seed, on_step)
 
 
 def edit_image(
@@ -39,7 +39,7 @@ def edit_image(
     instruction: str,
     *,
     size: tuple[int, int] | None = None,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Painted:
@@ -49,7 +49,7 @@ def edit_image(
     check_size(size, profile)
     said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
     states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
-    return painter.paint_picture(*states, size, settings or profile.edit, seed, on_step)
+    return painter.paint_picture(*states, size, settings.over(profile.edit), seed, on_step)
 
 
 def ask(
@@ -57,7 +57,7 @@ def ask(
     image: Image.Image | Picture | None,
     question: str,
     *,
-    settings: TextSettings | None = None,
+    settings: TextOverrides = AUTO_TEXT,
     seed: int = 0,
     on_text: OnText | None = None,
 ) -> Written:
@@ -67,7 +67,7 @@ def ask(
         picture = picture_from(image, size_for(_image(image), profile))
         state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
     state = painter.read_text(state, said.text)
-    return painter.write_text(state, settings or profile.text, seed, on_text)
+    return painter.write_text(state, settings.over(profile.text), seed, on_text)
 
 
 def _said(painter: Painter, text: str) -> TextSegment:

@@ -6,7 +6,7 @@ Nothing in this folder knows tensors, tokens or files of a checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -41,6 +41,19 @@ class TextSettings:
     max_tokens: int = 512
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextOverrides:
+    """Text settings that a caller gives, field by field; None is *auto*: what the profile says."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+
+    def over(self, base: TextSettings) -> TextSettings:
+        """``base`` with everything that is given."""
+        return replace(base, **_given(self))
+
+
 @dataclass(frozen=True)
 class PaintSettings:
     """How a picture is sampled. ``steps`` are model calls of the main branch (BAGEL's "timesteps" less one)."""
@@ -53,6 +66,33 @@ class PaintSettings:
     renorm_min: float = 0.0
     shift: float = 3.0
     extrapolate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintOverrides:
+    """Paint settings that a caller gives, field by field; None is *auto*: what the profile says for a first picture or an
+    edit, whichever the stage paints."""
+
+    steps: int | None = None
+    text_guidance: float | None = None
+    image_guidance: float | None = None
+    interval: tuple[float, float] | None = None
+    renorm: Renorm | None = None
+    renorm_min: float | None = None
+    shift: float | None = None
+    extrapolate: bool | None = None
+
+    def over(self, base: PaintSettings) -> PaintSettings:
+        """``base`` with everything that is given."""
+        return replace(base, **_given(self))
+
+
+def _given(overrides: TextOverrides | PaintOverrides) -> dict[str, Any]:
+    return {name: value for name, value in vars(overrides).items() if value is not None}
+
+
+# Shared, as both are values: everything *auto*.
+AUTO_TEXT, AUTO_PAINT = TextOverrides(), PaintOverrides()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
 from strokes.process.dialects import DIALECTS
 from strokes.process.dialects.tags import MINIATURE, PAPER
-from strokes.process.painter import PaintSettings
+from strokes.process.painter import PaintOverrides
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -97,7 +97,7 @@ def test_least_recently_used_goes_first(toy_painter):
 def one_round(checkpoint, monkeypatch, view):
     monkeypatch.setitem(DIALECTS, "miniature", replace(MINIATURE, view=view))
     painter = BagelPainter(checkpoint)
-    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+    quick = PaintOverrides(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
     t = stages.begin(painter, "a red circle")
     t = stages.plan(painter, t, instruction="add a red circle", description="a red circle")
     t = stages.sketch(painter, t, settings=quick)
@@ -122,16 +122,16 @@ def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, m
     assert painter.prefix_cache.counts.prefilled == 1
     decoded = painter.prefix_cache.counts.decoded
     assert decoded > 1
-    stages.sketch(painter, t, settings=PaintSettings(steps=1))
+    stages.sketch(painter, t, settings=PaintOverrides(steps=1))
     assert (painter.prefix_cache.counts.prefilled, painter.prefix_cache.counts.decoded) == (2, decoded)
 
 
 def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
-    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+    quick = PaintOverrides(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
 
     def run(painter):
         t = stages.begin(painter, "a red circle and a blue square")
-        return loop.run(painter, t, 2, seed=3, sketch_settings=quick, refine_settings=quick)
+        return loop.run(painter, t, 2, seed=3, settings=loop.StageSettings(sketch=quick, refine=quick))
 
     warm, cold = (
         BagelPainter(toy_checkpoint),
