@@ -5,13 +5,11 @@ The oracle alone asks the checker while it paints: what the process could reach 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-from PIL import Image
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ...errors import StrokesError
-from ...process import loop, stages
+from ...process import stages
 from ...process.oneshot import text_to_image
 from ...process.painter import Painter
 from ...process.pictures import Picture
@@ -19,7 +17,7 @@ from ...process.trajectory import Cost, Trajectory, picture_before_round
 from ...shapes.checker import detect
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt
-from .prompts import Prompt
+from ..arms import Arm, Outcome, Task, run_with
 from .trials import Trial
 
 ARMS = {
@@ -31,44 +29,6 @@ ARMS = {
     "oracle": "oracle (upper bound)",
     "shuffled": "shuffled critiques",
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """A prompt to paint with one ``seed`` of the evaluation; ``painting_seed`` is that of this painting."""
-
-    prompt: Prompt
-    seed: int
-    rounds: int
-
-    @property
-    def painting_seed(self) -> int:
-        return stages.stage_seed(self.seed, self.prompt.line, "prompt")
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.prompt.line, self.seed
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What an arm made of a task: the last picture, how many were painted and what they cost, and the process behind it,
-    where there is one. ``own_words`` as in :class:`Trial`."""
-
-    image: Image.Image | None
-    pictures: int
-    cost: Cost
-    process: Trajectory | None = None
-    own_words: int = 0
-
-
-Arm = Callable[[Painter, Task], Outcome]
-Inspect = Callable[[Trajectory], Trajectory]
-
-
-def one_shot(painter: Painter, task: Task) -> Outcome:
-    painted = text_to_image(painter, task.prompt.text, seed=task.painting_seed)
-    return Outcome(painted.picture.image, 1, Cost(painted.calls))
 
 
 def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
@@ -98,21 +58,6 @@ def _inspect_whole(painter: Painter, task: Task, picture: Picture, seed: int) ->
     return stages.inspect(painter, stages.sketch(painter, planned, image=picture), seed=seed)
 
 
-def plan_only(painter: Painter, task: Task) -> Outcome:
-    """The model describes the whole scene in words, then paints it at once."""
-    planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.painting_seed)
-    return _outcome(stages.sketch(painter, planned, seed=task.painting_seed))
-
-
-def process(painter: Painter, task: Task) -> Outcome:
-    begun = stages.begin(painter, task.prompt.text)
-    return _outcome(loop.run(painter, begun, task.rounds, seed=task.painting_seed))
-
-
-def no_inspect(painter: Painter, task: Task) -> Outcome:
-    return _rounds(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))
-
-
 def oracle(painter: Painter, task: Task) -> Outcome:
     """The process with the checker's verdicts in the expert's words; where a plan cannot be read, the model's own."""
 
@@ -131,7 +76,7 @@ def oracle(painter: Painter, task: Task) -> Outcome:
         words, correction = truth.explanation, truth.correction
         return stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
 
-    return _rounds(painter, task, inspect)
+    return run_with(painter, task, inspect)
 
 
 def shuffled(trials: Sequence[Trial]) -> Arm:
@@ -162,23 +107,6 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
             assert other
             return sketched.with_critique(replace(other, origin=critique.origin))
 
-        return replace(_rounds(painter, task, inspect), own_words=own_words)
+        return replace(run_with(painter, task, inspect), own_words=own_words)
 
     return paint
-
-
-def _rounds(painter: Painter, task: Task, inspect: Inspect) -> Outcome:
-    """The loop with another inspection."""
-    seed, trajectory = task.painting_seed, stages.begin(painter, task.prompt.text)
-    for _ in range(task.rounds):
-        trajectory = stages.plan(painter, trajectory, seed=seed)
-        if trajectory.ended:
-            break
-        trajectory = inspect(stages.sketch(painter, trajectory, seed=seed))
-        trajectory = stages.refine(painter, trajectory, seed=seed)
-    return _outcome(trajectory)
-
-
-def _outcome(trajectory: Trajectory) -> Outcome:
-    image = trajectory.picture.image if trajectory.picture else None
-    return Outcome(image, len(trajectory.pictures), trajectory.cost, trajectory)

@@ -21,8 +21,9 @@ from ...errors import StrokesError
 from ...process import loop, stages
 from ...process.painter import Painter
 from ...shapes.checker import CheckResult, check
-from . import arms as ways
-from .arms import ARMS, Arm, Outcome, Task
+from .. import arms as ways
+from ..arms import Arm, Outcome, Task
+from .arms import ARMS, best_of_k, oracle, shuffled
 from .examples import TILE, choose
 from .prompts import read_prompts
 from .report import Example, Report
@@ -107,15 +108,15 @@ def check_arms(arms: Sequence[str]) -> None:
 
 def _way(arm: str, of_process: Sequence[Trial]) -> Arm:
     if arm == "best-of-k":
-        return ways.best_of_k({(t.line, t.seed): t.cost.model_calls for t in of_process})
+        return best_of_k({(t.line, t.seed): t.cost.model_calls for t in of_process})
     if arm == "shuffled":
-        return ways.shuffled(of_process)
+        return shuffled(of_process)
     alone: dict[str, Arm] = {
         "one-shot": ways.one_shot,
         "plan-only": ways.plan_only,
         "no-inspect": ways.no_inspect,
         "process": ways.process,
-        "oracle": ways.oracle,
+        "oracle": oracle,
     }
     return alone[arm]
 
