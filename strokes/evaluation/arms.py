@@ -1,4 +1,7 @@
-"""The arms of a comparison: ways of painting a prompt with the same weights and seed. Each knows the painter only."""
+"""Arms of a comparison, in the sense of a trial's: ways of painting a prompt with the same weights and seed.
+
+Each knows the painter only, and no benchmark.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,36 @@ from ..process import loop, stages
 from ..process.oneshot import text_to_image
 from ..process.painter import Painter
 from ..process.trajectory import Cost, Trajectory
-from ..shapes.language import WHOLE
-from .shapes.prompts import Prompt
 
 
 @dataclass(frozen=True)
 class Task:
-    """A prompt to paint with one ``seed`` of the evaluation; ``painting_seed`` is that of this painting."""
+    """A prompt to paint: its text and ``line`` in the benchmark's file, a ``seed`` of the evaluation, and the rounds that
+    a process may take."""
 
-    prompt: Prompt
+    text: str
+    line: int
     seed: int
     rounds: int
 
     @property
     def painting_seed(self) -> int:
-        return stages.stage_seed(self.seed, self.prompt.line, "prompt")
+        """The seed of this painting, the same for all arms."""
+        return stages.stage_seed(self.seed, self.line, "prompt")
 
     @property
     def key(self) -> tuple[int, int]:
-        return self.prompt.line, self.seed
+        return self.line, self.seed
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
-    """What an arm made of a task: the last picture, how many were painted and what they cost, and the process behind it,
-    where there is one. ``own_words`` as in :class:`Trial`."""
+    """What an arm made of a task: the last picture (None where nothing was painted), how many pictures were painted, and
+    what they cost.
+
+    ``process`` is the trajectory behind it, where there is one. ``own_words`` counts the critiques that an arm was to
+    replace and could not.
+    """
 
     image: Image.Image | None
     pictures: int
@@ -45,41 +53,42 @@ class Outcome:
 
 
 Arm = Callable[[Painter, Task], Outcome]
-Inspect = Callable[[Trajectory], Trajectory]
+
+
+def outcome_of(trajectory: Trajectory, own_words: int = 0) -> Outcome:
+    """The outcome of a process."""
+    return Outcome(
+        image=trajectory.picture.image if trajectory.picture else None,
+        pictures=len(trajectory.pictures),
+        cost=trajectory.cost,
+        process=trajectory,
+        own_words=own_words,
+    )
 
 
 def one_shot(painter: Painter, task: Task) -> Outcome:
-    painted = text_to_image(painter, task.prompt.text, seed=task.painting_seed)
-    return Outcome(painted.picture.image, 1, Cost(painted.calls))
+    """The prompt painted at once."""
+    painted = text_to_image(painter, task.text, seed=task.painting_seed)
+    return Outcome(image=painted.picture.image, pictures=1, cost=Cost(painted.calls))
 
 
-def plan_only(painter: Painter, task: Task) -> Outcome:
-    """The model describes the whole scene in words, then paints it at once."""
-    planned = stages.plan(painter, stages.begin(painter, task.prompt.text), instruction=WHOLE, seed=task.painting_seed)
-    return outcome_of(stages.sketch(painter, planned, seed=task.painting_seed))
+def plan_only(instruction: str) -> Arm:
+    """The model describes the whole scene in words, as the completion of ``instruction``, then paints it at once."""
+
+    def paint(painter: Painter, task: Task) -> Outcome:
+        begun, seed = stages.begin(painter, task.text), task.painting_seed
+        planned = stages.plan(painter, begun, instruction=instruction, seed=seed)
+        return outcome_of(stages.sketch(painter, planned, seed=seed))
+
+    return paint
 
 
-def process(painter: Painter, task: Task) -> Outcome:
-    begun = stages.begin(painter, task.prompt.text)
-    return outcome_of(loop.run(painter, begun, task.rounds, seed=task.painting_seed))
+def process(painter: Painter, task: Task, inspect: loop.Inspect | None = None) -> Outcome:
+    """The whole process, with the model's own inspection or another."""
+    begun = stages.begin(painter, task.text)
+    return outcome_of(loop.run(painter, begun, task.rounds, seed=task.painting_seed, inspect=inspect))
 
 
 def no_inspect(painter: Painter, task: Task) -> Outcome:
-    return run_with(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))
-
-
-def run_with(painter: Painter, task: Task, inspect: Inspect) -> Outcome:
-    """The loop with another inspection."""
-    seed, trajectory = task.painting_seed, stages.begin(painter, task.prompt.text)
-    for _ in range(task.rounds):
-        trajectory = stages.plan(painter, trajectory, seed=seed)
-        if trajectory.ended:
-            break
-        trajectory = inspect(stages.sketch(painter, trajectory, seed=seed))
-        trajectory = stages.refine(painter, trajectory, seed=seed)
-    return outcome_of(trajectory)
-
-
-def outcome_of(trajectory: Trajectory) -> Outcome:
-    image = trajectory.picture.image if trajectory.picture else None
-    return Outcome(image, len(trajectory.pictures), trajectory.cost, trajectory)
+    """The process with every sketch accepted."""
+    return process(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))

@@ -37,6 +37,10 @@ class StageSettings:
     refine: PaintOverrides = AUTO_PAINT
 
 
+# A sketched trajectory → the same with a critique.
+Inspect = Callable[[Trajectory], Trajectory]
+
+
 def run(
     painter: Painter,
     trajectory: Trajectory,
@@ -44,10 +48,14 @@ def run(
     *,
     seed: int = 0,
     settings: StageSettings = StageSettings(),
+    inspect: Inspect | None = None,
     events: Events = Events(),
 ) -> Trajectory:
     """Run up to ``rounds`` rounds (1 to 32) from wherever the trajectory is; a round in progress is finished first and
-    counts as one. Stops early when the trajectory ends. Raises StrokesError for another number of rounds."""
+    counts as one. Stops early when the trajectory ends.
+
+    ``inspect`` replaces the model's inspection. Raises StrokesError for another number of rounds.
+    """
     check_rounds(rounds)
     text, step = events.on_text, events.on_step
     while rounds and not trajectory.ended:
@@ -58,6 +66,8 @@ def run(
             trajectory = stages.plan(painter, trajectory, seed=seed, settings=settings.plan, on_text=text)
         elif stage == "sketch":
             trajectory = stages.sketch(painter, trajectory, seed=seed, settings=settings.sketch, on_step=step)
+        elif stage == "inspect" and inspect:
+            trajectory = inspect(trajectory)
         elif stage == "inspect":
             trajectory = stages.inspect(painter, trajectory, seed=seed, settings=settings.inspect, on_text=text)
         else:

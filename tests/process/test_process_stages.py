@@ -212,6 +212,19 @@ def test_events_and_cancelling():
     assert [turn.stage for turn in turns] == ["sketch"]
 
 
+def test_another_inspection_takes_the_place_of_the_models():
+    given = []
+
+    def accept(sketched):
+        given.append(sketched.stage)
+        return stages.inspect(painter, sketched, verdict="accept", critique="as I say")
+
+    painter = ScriptedPainter([ROUND[0], "go on", ""])
+    done = loop.run(painter, stages.begin(painter, "x"), 2, inspect=accept)
+    assert given == ["inspect"] and done.rounds[0].critique.explanation == "as I say"
+    assert done.end and not painter.replies, "the model was asked for no critique"
+
+
 @pytest.mark.parametrize("rounds", [0, -1, 33])
 def test_rounds_are_limited(rounds):
     with pytest.raises(StrokesError, match="from 1 to 32"):

@@ -1,4 +1,4 @@
-"""The arms of the comparison: ways of painting a prompt with the same weights and seed. Each knows the painter only.
+"""The arms of the shapes benchmark, and those of them that only this world has: which scene a prompt means is known.
 
 The oracle alone asks the checker while it paints: what the process could reach with a perfect inspector.
 """
@@ -17,7 +17,7 @@ from ...process.trajectory import Cost, Trajectory, picture_before_round
 from ...shapes.checker import detect
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt
-from ..arms import Arm, Outcome, Task, run_with
+from ..arms import Arm, Outcome, Task, process
 from .trials import Trial
 
 ARMS = {
@@ -39,22 +39,22 @@ def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
         first, cost, number = None, Cost(), 0
         while number == 0 or cost.model_calls < calls[task.key]:
             seed = task.painting_seed if number == 0 else stages.stage_seed(task.painting_seed, number, "candidate")
-            painted = text_to_image(painter, task.prompt.text, seed=seed)
+            painted = text_to_image(painter, task.text, seed=seed)
             first, number = first or painted.picture.image, number + 1
             inspected = _inspect_whole(painter, task, painted.picture, seed)
             cost += Cost(painted.calls) + inspected.cost
             critique = inspected.rounds[-1].critique
             if critique and critique.accepted:
-                return Outcome(painted.picture.image, number, cost)
-        return Outcome(first, number, cost)
+                return Outcome(image=painted.picture.image, pictures=number, cost=cost)
+        return Outcome(image=first, pictures=number, cost=cost)
 
     return paint
 
 
 def _inspect_whole(painter: Painter, task: Task, picture: Picture, seed: int) -> Trajectory:
     """The model's inspection of a picture as the one step of a process."""
-    begun = stages.begin(painter, task.prompt.text)
-    planned = stages.plan(painter, begun, instruction=WHOLE, description=describe(task.prompt.graph))
+    begun = stages.begin(painter, task.text)
+    planned = stages.plan(painter, begun, instruction=WHOLE, description=describe(read_prompt(task.text)))
     return stages.inspect(painter, stages.sketch(painter, planned, image=picture), seed=seed)
 
 
@@ -70,13 +70,13 @@ def oracle(painter: Painter, task: Task) -> Outcome:
             return stages.inspect(painter, sketched, seed=task.painting_seed)
         before = picture_before_round(sketched)
         canvas = detect(before.image) if before else []
-        truth = judge(task.prompt.graph, planned, canvas, detect(current.sketch.picture.image))
+        truth = judge(read_prompt(task.text), planned, canvas, detect(current.sketch.picture.image))
         if not truth.correction:
             return stages.inspect(painter, sketched, verdict="accept", critique=truth.explanation)
         words, correction = truth.explanation, truth.correction
         return stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
 
-    return run_with(painter, task, inspect)
+    return process(painter, task, inspect)
 
 
 def shuffled(trials: Sequence[Trial]) -> Arm:
@@ -87,7 +87,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
     said = [(t.line, s.critique, s.correction) for t in trials for s in t.steps if not s.accepted]
 
     def paint(painter: Painter, task: Task) -> Outcome:
-        others = [(critique, correction) for line, critique, correction in said if line != task.prompt.line]
+        others = [(critique, correction) for line, critique, correction in said if line != task.line]
         own_words = 0
 
         def inspect(sketched: Trajectory) -> Trajectory:
@@ -107,6 +107,6 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
             assert other
             return sketched.with_critique(replace(other, origin=critique.origin))
 
-        return replace(run_with(painter, task, inspect), own_words=own_words)
+        return replace(process(painter, task, inspect), own_words=own_words)
 
     return paint
