@@ -42,7 +42,7 @@ class OraclePainter:
         self.check_text(text)
         return (*state, text)
 
-    def read_picture(self, state, picture, look_only=False):
+    def read_picture(self, state, picture, form):
         return (*state, picture)
 
     def check_text(self, text):

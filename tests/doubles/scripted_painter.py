@@ -31,8 +31,8 @@ class ScriptedPainter:
         self.check_text(text)
         return (*state, text)
 
-    def read_picture(self, state, picture):
-        return (*state, f"picture {picture.digest}")
+    def read_picture(self, state, picture, form):
+        return (*state, f"{'picture' if form == 'latents+pixels' else 'pixels of picture'} {picture.digest}")
 
     def write_text(self, state, settings: TextSettings, seed, on_text=None, start=""):
         self.texts.append((state, settings, seed, start))

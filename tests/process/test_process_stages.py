@@ -1,4 +1,5 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from scripted_painter import CORRECTED, ROUND, ScriptedPainter
 
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
-from strokes.process.loop import Events
+from strokes.process.dialects.tags import TagDialect
+from strokes.process.loop import Events, StageSettings
+from strokes.process.painter import PaintOverrides, PaintSettings, TextOverrides, TextSettings
 from strokes.process.trajectory import End, Origin, Plan
 
 RED = Image.new("RGB", (10, 10), "red")
@@ -147,6 +150,41 @@ def test_settings_follow_what_is_visible():
     assert painter.texts[-1][1].max_tokens == 1 and painter.texts[-1][1].temperature == 0
 
 
+def test_what_a_caller_gives_is_laid_over_the_profile_field_by_field():
+    painter = ScriptedPainter(CORRECTED)
+    profile = painter.profile
+    settings = StageSettings(
+        plan=TextOverrides(temperature=0.5),
+        sketch=PaintOverrides(steps=3),
+        inspect=TextOverrides(max_tokens=9),
+        refine=PaintOverrides(steps=4, extrapolate=True),
+    )
+    done = loop.run(painter, stages.begin(painter, "x"), 1, settings=settings)
+    texts = (replace(profile.text, temperature=0.5), replace(profile.text, max_tokens=9))
+    paints = (replace(profile.first, steps=3), replace(profile.edit, steps=4, extrapolate=True))
+    assert tuple(text[1] for text in painter.texts[:2]) == texts
+    assert tuple(paint[3] for paint in painter.paints) == paints
+    recorded = [turn.origin.settings for turn in done.turns]
+    resolved = (texts[0], paints[0], texts[1], paints[1])
+    assert recorded == [json.loads(json.dumps(asdict(settings))) for settings in resolved]
+
+
+def test_a_stage_asks_its_dialect_once(monkeypatch):
+    asked, segments = [], TagDialect.segments
+    monkeypatch.setattr(
+        TagDialect, "segments", lambda self, trajectory, what: asked.append(what) or segments(self, trajectory, what)
+    )
+    painter = ScriptedPainter(CORRECTED)
+    loop.run(painter, stages.begin(painter, "x"), 1)
+    assert asked == ["plan", "sketch", "inspect", "refine", "end"]
+
+
+@pytest.mark.parametrize(("overrides", "settings"), [(PaintOverrides, PaintSettings), (TextOverrides, TextSettings)])
+def test_every_setting_can_be_given_or_left_to_the_profile(overrides, settings):
+    assert [field.name for field in fields(overrides)] == [field.name for field in fields(settings)]
+    assert overrides().over(settings()) == settings()
+
+
 def test_guidance_contexts():
     painter = ScriptedPainter(CORRECTED + ROUND)
     loop.run(painter, stages.begin(painter, "x", image=RED), 2)
@@ -172,6 +210,19 @@ def test_events_and_cancelling():
     with pytest.raises(Cancelled):
         loop.run(painter, stages.begin(painter, "x"), 1, events=Events(on_turn=turns.append, on_step=cancel))
     assert [turn.stage for turn in turns] == ["sketch"]
+
+
+def test_another_inspection_takes_the_place_of_the_models():
+    given = []
+
+    def accept(sketched):
+        given.append(sketched.stage)
+        return stages.inspect(painter, sketched, verdict="accept", critique="as I say")
+
+    painter = ScriptedPainter([ROUND[0], "go on", ""])
+    done = loop.run(painter, stages.begin(painter, "x"), 2, inspect=accept)
+    assert given == ["inspect"] and done.rounds[0].critique.explanation == "as I say"
+    assert done.end and not painter.replies, "the model was asked for no critique"
 
 
 @pytest.mark.parametrize("rounds", [0, -1, 33])
