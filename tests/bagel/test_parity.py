@@ -273,8 +273,26 @@ def test_missing_weight_is_one_line(copy, file, key):
 def other_set(folder: Path) -> None:
     """A set with other sizes, ids, grids, step counts and layers and no autoencoder; the engine's own results."""
     config = BagelConfig(
-        language=LanguageConfig(301, 48, 80, 3, 3, 1, 16, rope_theta=5e5, rms_norm_eps=1e-5),
-        vision=VisionConfig(24, 40, 1, 2, 16, 5, layer_norm_eps=1e-5),
+        language=LanguageConfig(
+            vocab_size=301,
+            hidden_size=48,
+            intermediate_size=80,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=16,
+            rope_theta=5e5,
+            rms_norm_eps=1e-5,
+        ),
+        vision=VisionConfig(
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            patch_size=16,
+            patches_per_side=5,
+            layer_norm_eps=1e-5,
+        ),
         latent_patch_size=1,
         latent_channels=12,
         max_latent_size=11,

@@ -66,7 +66,9 @@ class BatchedRunner(Runner):
         """:meth:`step` of many texts."""
         scratches, tokens, positions = zip(*asked, strict=True)
         recorder = Recorder()
-        logits = self._next(tokens, positions, self.attend([[s.block] for s in scratches], recorder=recorder)).cpu()
+        logits = self.next_logits(
+            tokens, positions, self.attend([[s.block] for s in scratches], recorder=recorder)
+        ).cpu()
         for decode_cache, block in zip(scratches, recorder.blocks([1] * len(asked)), strict=True):
             decode_cache.append(block)
         return list(logits)

@@ -200,11 +200,11 @@ class Runner:
     @torch.inference_mode()
     def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
         """Run one token behind what ``decode_cache`` holds, which grows by it. Returns logits ``[V]`` of the next."""
-        logits = self._next([token], [position], decode_cache.attend)[0]
+        logits = self.next_logits([token], [position], decode_cache.attend)[0]
         decode_cache.length += 1
         return logits
 
-    def _next(self, tokens: Sequence[int], positions: Sequence[int], attend: Attend) -> Tensor:
+    def next_logits(self, tokens: Sequence[int], positions: Sequence[int], attend: Attend) -> Tensor:
         """Logits ``[B, V]`` after one token of each branch."""
         rows = self._ids([[token] for token in tokens])
         hidden = self.model.decode_rows(rows, rows[:, :0], self._positions(positions, 1, True), attend)[0]

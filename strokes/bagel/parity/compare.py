@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import StrokesError
+from ..network.operations import Operations
 from .golden import GoldenSet
 from .scenarios import Scaled, Skipped, parts
 
@@ -126,7 +127,7 @@ def _wanted(s: GoldenSet) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def compare_folder(folder: Path, operations: Any = nn) -> list[Row]:
+def compare_folder(folder: Path, operations: Operations = nn) -> list[Row]:
     """A row for everything that a folder of golden tensors expects, in float32 on the CPU.
 
     What the engine could not compute, or does not know, is a miss that says so. ``operations`` is the namespace that

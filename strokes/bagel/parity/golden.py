@@ -22,6 +22,7 @@ from ..images import resize
 from ..network.autoencoder import Autoencoder
 from ..network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from ..network.model import Bagel
+from ..network.operations import Operations
 from ..weights.checkpoint import find_weights, load_autoencoder, load_network
 
 
@@ -49,7 +50,7 @@ class GoldenSet:
     autoencoder: Autoencoder | None
 
     @classmethod
-    def read(cls, folder: Path, operations: Any = nn) -> GoldenSet:
+    def read(cls, folder: Path, operations: Operations = nn) -> GoldenSet:
         """Raises :class:`StrokesError` naming the file, key or tensor that is missing or unreadable."""
         if not folder.is_dir():
             raise StrokesError(f"no folder {folder}: give a set of golden tensors, such as tests/golden/toy")

@@ -19,6 +19,7 @@ from ...process.painter import PaintSettings, Profile, TextSettings
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
 from ..network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from ..network.model import Bagel
+from ..network.operations import Operations
 
 WEIGHTS = ("ema.safetensors", "model.safetensors")
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
@@ -56,7 +57,7 @@ def load_network(
     config: BagelConfig,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    operations: Any = nn,
+    operations: Operations = nn,
 ) -> Bagel:
     """Weights of a safetensors file in a :class:`Bagel`; ``dtype`` None keeps what the file stores."""
     # Keys and shapes are read off torch's own layers: others may make their weights only when they are loaded.
@@ -131,7 +132,7 @@ def load(
     path: str | Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    operations: Any = nn,
+    operations: Operations = nn,
 ) -> Checkpoint:
     """Open a model folder. ``dtype`` None: float32 for a small model, else what the file stores.
 
