@@ -14,7 +14,7 @@ from ...files import Shapes
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """Sizes of the Qwen2-shaped decoder; both experts have the same. Field names are those of ``llm_config.json``."""
+    """Sizes of the Qwen2-shaped decoder; both experts have the same. Names as in transformers' configurations."""
 
     vocab_size: int
     hidden_size: int
@@ -29,7 +29,7 @@ class LanguageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Sizes of the SigLIP-shaped vision transformer. Field names are those of ``vit_config.json``.
+    """Sizes of the SigLIP-shaped vision transformer. Names as in transformers' configurations.
 
     ``num_hidden_layers`` counts the layers that the checkpoint holds: 26 in BAGEL-7B, whose file says 27.
     ``patches_per_side`` is the side of the position table.
