@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ...errors import StrokesError
 from ..engine import flow
+from ..engine import text as text_decoding
 from ..engine.prefix import Block, Prefix, Segment
 from ..engine.sampler import BranchSampler
-from ..engine.text import decode
 from ..images import resize, to_image, to_tensor
 from ..network.config import SpecialTokens
 from ..network.model import Bagel
@@ -83,13 +83,13 @@ def text(s: GoldenSet) -> Produced:
 def _write(s: GoldenSet, prefix: Prefix, calls: int) -> tuple[list[int], Tensor]:
     """Greedy text of at most ``calls`` decoder calls; the ids fed, start marker first, and the logits of each call."""
     logits: list[Tensor] = []
-    ids, ended = decode(
-        s.runner,
-        s.prefix_cache.blocks(prefix),
-        prefix.position,
-        calls,
-        on_logits=lambda row: logits.append(row.clone()),
-    )
+
+    def choose(row: Tensor) -> int:
+        logits.append(row.clone())
+        return text_decoding.greedy(row)
+
+    blocks = s.prefix_cache.blocks(prefix)
+    ids, ended = text_decoding.decode(s.runner, blocks, prefix.position, calls, choose=choose)
     # Without an end marker the last choice was made but not fed: the start marker counts in the reference's limit.
     return [s.runner.special.bos, *(ids if ended else ids[:-1])], torch.stack(logits)
 
@@ -252,7 +252,9 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
         renorm=hyper.get("cfg_renorm_type", "global"),
         renorm_min=hyper.get("cfg_renorm_min", 0.0),
     )
-    calls, shift = int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0))
+    settings = flow.FlowSettings(
+        int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0)), guidance
+    )
     prefixes = {"main": c.main, "text_free": c.text_free, "image_free": c.image_free}
     noise = s.tensor(f"{name}.init_noise")
 
@@ -271,9 +273,7 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
     tokens = flow.sample(
         velocities,
         noise,
-        calls,
-        shift,
-        guidance,
+        settings,
         same_text=c.text_free.key == c.main.key,
         same_image=c.image_free.key == c.main.key,
         on_step=lambda done, total, x, v, t: used.append(v),
