@@ -8,7 +8,7 @@ the code of the process need not be asynchronous. Nothing depends on timing, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -27,11 +27,9 @@ from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 
 T = TypeVar("T")
-# Rows of one batch. On a CPU, 4096 are more than its caches hold and 256 are too few to pay for a call; a GPU wants
-# more.
+# Rows of one batch. On a CPU, 4096 are more than its caches hold and 256 too few to pay for a call; a GPU wants more.
 ROWS_CPU, ROWS_GPU = 1024, 32768
-# Pixels of the autoencoder that count as one row: with this, four pictures of 64 x 64 are a batch on a CPU, the
-# fastest.
+# Pixels that count as one row in the autoencoder: so four pictures of 64 x 64 are one batch on a CPU, which is fastest.
 PIXELS_PER_ROW = 16
 
 
@@ -43,7 +41,7 @@ class Request:
     """
 
     many: Callable[[Sequence[Any]], Sequence[Any]]
-    kind: tuple[Any, ...]
+    kind: tuple[Hashable, ...]
     rows: int
     content: Any
 
@@ -220,7 +218,7 @@ def _answers(waiting: Sequence[_Job[Any]], rows: int) -> list[tuple[_Job[Any], A
 
     The others wait. So jobs that are at different points of their work come together again, and batches stay large.
     """
-    kinds: dict[tuple[Any, ...], list[tuple[_Job[Any], Request]]] = {}
+    kinds: dict[tuple[Hashable, ...], list[tuple[_Job[Any], Request]]] = {}
     for job in waiting:
         assert job.request is not None
         kinds.setdefault(job.request.kind, []).append((job, job.request))

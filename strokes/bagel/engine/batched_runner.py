@@ -40,6 +40,7 @@ class BatchedRunner(Runner):
     """A runner whose attention is one padded call for all branches: for many branches behind short prefixes."""
 
     def attention_behind(self, past: Sequence[Sequence[Block]], causal: bool) -> HeadsFirst:
+        """The attention of :meth:`attend`, one call for all branches."""
         joined, real = join(past) if any(past) else (None, torch.empty(len(past), 0, dtype=torch.bool))
 
         @cache

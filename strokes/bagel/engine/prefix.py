@@ -46,6 +46,7 @@ class Prefix:
     segments: tuple[Segment, ...] = ()
 
     def append(self, segment: Segment) -> Prefix:
+        """This prefix with one segment more."""
         return Prefix((*self.segments, segment))
 
     @cached_property

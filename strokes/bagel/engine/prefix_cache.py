@@ -38,6 +38,7 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all blocks held."""
         return sum(block.nbytes for block in self._blocks.values())
 
     def __len__(self) -> int:
@@ -69,4 +70,5 @@ class PrefixCache:
         return freed
 
     def clear(self) -> None:
+        """Drop all blocks."""
         self._blocks.clear()

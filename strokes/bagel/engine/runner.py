@@ -92,6 +92,7 @@ class DecodeCache:
         return Block(self.keys[:, :, : self.length], self.values[:, :, : self.length])
 
     def append(self, block: Block) -> None:
+        """Copy the rows of a block behind those held."""
         end = self.length + block.rows
         self.keys[:, :, self.length : end] = block.keys
         self.values[:, :, self.length : end] = block.values

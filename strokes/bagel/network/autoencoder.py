@@ -97,6 +97,7 @@ class Autoencoder:
 
     @property
     def _where(self) -> dict[str, Any]:
+        """Device and type of its weights, as keyword arguments of ``Tensor.to``."""
         weight = self.module.encoder.conv_in.weight
         return {"device": weight.device, "dtype": weight.dtype}
 

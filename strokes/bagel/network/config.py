@@ -187,6 +187,7 @@ def infer_config(
 
 
 def _infer_vision(shapes: Shapes, vit: Mapping[str, Any]) -> VisionConfig | None:
+    """Sizes of the vision model; ``vit`` is ``vit_config.json``. None where it has no tensors."""
     prefix = "vit_model.vision_model."
     embedding = prefix + "embeddings.patch_embedding.weight"
     if embedding not in shapes:

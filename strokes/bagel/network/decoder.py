@@ -8,13 +8,16 @@ Axes: B branches, N rows, D hidden, H query heads, K key/value heads, d head siz
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .config import LanguageConfig
-from .operations import Operations
+from .operations import Operations, Placement
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Attention of one layer, supplied by the caller:
 # (layer, q [B,N,H,d], k [B,N,K,d], v [B,N,K,d]) -> [B,N,H,d]; q and k are normed and rotated.
@@ -48,7 +51,7 @@ def _apply(module: nn.Module, rows: Tensor) -> Tensor:
 class MLP(nn.Module):
     """SwiGLU feed-forward of one expert, ``[B, N, D]`` → ``[B, N, D]``."""
 
-    def __init__(self, config: LanguageConfig, operations: Operations, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = operations.Linear(dim, inner, bias=False, **where)
@@ -62,7 +65,7 @@ class MLP(nn.Module):
 class SelfAttention(nn.Module):
     """Projections and head norms of each expert around one attention over the rows of both, supplied by the caller."""
 
-    def __init__(self, config: LanguageConfig, operations: Operations, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, d = config.hidden_size, config.head_dim
         self.d = d
@@ -91,7 +94,7 @@ class SelfAttention(nn.Module):
 class Layer(nn.Module):
     """One transformer layer: attention and feed-forward, each behind a norm and added to the rows."""
 
-    def __init__(self, config: LanguageConfig, operations: Operations, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = SelfAttention(config, operations, **where)
@@ -117,7 +120,7 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Embedding, layers and the two final norms; ``language_model.model`` in the checkpoint."""
 
-    def __init__(self, config: LanguageConfig, operations: Operations, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.config = config
         self.embed_tokens = operations.Embedding(config.vocab_size, config.hidden_size, **where)
@@ -139,7 +142,7 @@ class Decoder(nn.Module):
 class LanguageModel(nn.Module):
     """The decoder and its untied output head; ``language_model`` in the checkpoint."""
 
-    def __init__(self, config: LanguageConfig, operations: Operations, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.model = Decoder(config, operations, **where)
         self.lm_head = operations.Linear(config.hidden_size, config.vocab_size, bias=False, **where)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .config import BagelConfig
 from .decoder import Attend, LanguageModel, Rows
-from .operations import Operations
+from .operations import Operations, Placement
 from .vision import VisionMLP, VisionModel, grid_index
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def time_features(t: Tensor, size: int = 256) -> Tensor:
@@ -41,7 +44,7 @@ class TimeEmbedder(nn.Module):
 
     FEATURES = 256
 
-    def __init__(self, dim: int, operations: Operations, **where: Any):
+    def __init__(self, dim: int, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.mlp = nn.Sequential(
             operations.Linear(self.FEATURES, dim, **where), nn.SiLU(), operations.Linear(dim, dim, **where)
@@ -54,7 +57,7 @@ class TimeEmbedder(nn.Module):
 class PositionTable(nn.Module):
     """A fixed table ``[side·side, D]`` of :func:`position_table`: stored in the checkpoint, never trained."""
 
-    def __init__(self, side: int, dim: int, **where: Any):
+    def __init__(self, side: int, dim: int, **where: Unpack[Placement]):
         super().__init__()
         self.pos_embed = nn.Parameter(torch.empty(side * side, dim, **where), requires_grad=False)
 
@@ -100,7 +103,7 @@ class Bagel(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        where: dict[str, Any] = {"device": device, "dtype": dtype}
+        where: Placement = {"device": device, "dtype": dtype}
         dim = config.language.hidden_size
         self.config = config
         self.language_model = LanguageModel(config.language, operations, **where)
@@ -145,6 +148,7 @@ class Bagel(nn.Module):
 
     @property
     def has_vision(self) -> bool:
+        """Whether there is a vision model; without one, :meth:`embed_pixels` cannot be called."""
         return self.config.vision is not None
 
     # Rows for the decoder

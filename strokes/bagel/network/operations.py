@@ -1,10 +1,11 @@
-"""The namespace that the network's layers come from."""
+"""The namespace that the network's layers come from, and where their weights are made."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypedDict
 
+import torch
 from torch import nn
 
 
@@ -25,3 +26,10 @@ class Operations(Protocol):
 
     @property
     def RMSNorm(self) -> Callable[..., nn.RMSNorm]: ...
+
+
+class Placement(TypedDict, total=False):
+    """Device and type of fresh weights: the keyword arguments that torch's layers take; None is torch's default."""
+
+    device: torch.device | str | None
+    dtype: torch.dtype | None

@@ -94,6 +94,7 @@ class Packed:
 
     @property
     def rows(self) -> int:
+        """R, the rows of all samples."""
         return len(self.positions)
 
     def with_pictures(self, latents: Tensor, pixels: Tensor) -> Packed:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from .config import VisionConfig
-from .operations import Operations
+from .operations import Operations, Placement
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -34,7 +37,7 @@ def grid_index(grid: tuple[int, int], side: int, device: torch.device | None = N
 class VisionAttention(nn.Module):
     """Full self-attention over the patches of an image."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim = config.hidden_size
         self.heads = config.num_attention_heads
@@ -54,7 +57,7 @@ class VisionAttention(nn.Module):
 class VisionMLP(nn.Module):
     """Two linears with tanh-GELU between: the feed-forward of a layer, and the connector into the language model."""
 
-    def __init__(self, dim: int, inner: int, out: int, operations: Operations, **where: Any):
+    def __init__(self, dim: int, inner: int, out: int, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.fc1 = operations.Linear(dim, inner, **where)
         self.fc2 = operations.Linear(inner, out, **where)
@@ -66,7 +69,7 @@ class VisionMLP(nn.Module):
 class VisionLayer(nn.Module):
     """One transformer layer with LayerNorm in front of attention and feed-forward."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, eps = config.hidden_size, config.layer_norm_eps
         self.self_attn = VisionAttention(config, operations, **where)
@@ -82,7 +85,7 @@ class VisionLayer(nn.Module):
 class VisionEmbeddings(nn.Module):
     """Embedding of patches, a linear over flattened patches as in the checkpoint, and the learned position table."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.patch_embedding = operations.Linear(
             config.num_channels * config.patch_size**2, config.hidden_size, **where
@@ -93,7 +96,7 @@ class VisionEmbeddings(nn.Module):
 class VisionEncoder(nn.Module):
     """The layers; ``encoder`` in the checkpoint."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.layers = nn.ModuleList(VisionLayer(config, operations, **where) for _ in range(config.num_hidden_layers))
 
@@ -101,7 +104,7 @@ class VisionEncoder(nn.Module):
 class VisionTransformer(nn.Module):
     """Embeddings, layers and last norm; ``vision_model`` in the checkpoint. There is no pooling head."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.embeddings = VisionEmbeddings(config, operations, **where)
         self.encoder = VisionEncoder(config, operations, **where)
@@ -111,7 +114,7 @@ class VisionTransformer(nn.Module):
 class VisionModel(nn.Module):
     """The vision model; ``vit_model`` in the checkpoint."""
 
-    def __init__(self, config: VisionConfig, operations: Operations, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.config = config
         self.vision_model = VisionTransformer(config, operations, **where)

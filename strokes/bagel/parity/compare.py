@@ -52,12 +52,14 @@ class Row:
 
     @property
     def result(self) -> str:
+        """``pass``, ``MISS`` or ``skipped``."""
         if not self.ok:
             return "MISS"
         return "skipped" if self.error is None else "pass"
 
 
 def _has_float(value: Any) -> bool:
+    """Whether a value of JSON is a float or a list with one in it."""
     return isinstance(value, float) or (isinstance(value, list) and any(map(_has_float, value)))
 
 

@@ -33,6 +33,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_autoencoder(path: Path, bagel: dict[str, Any]) -> Autoencoder | None:
+    """The autoencoder of a file; None where there is no file."""
     return load_autoencoder(path, bagel) if path.exists() else None
 
 

@@ -228,14 +228,8 @@ def inference(s: GoldenSet, name: str) -> Produced:
         yield from _paint(s, name, hyper, c)
 
 
-def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Produced:
-    """Velocities and latents of a painted image. Absent hyper-parameters have the reference's defaults."""
-    if c.pictures:
-        width, height = s.vae_picture(c.pictures[-1]).size
-    else:
-        height, width = hyper.get("image_shapes", (1024, 1024))
-    token = s.config.token_pixels
-    grid = (height // token, width // token)
+def _flow_settings(hyper: Mapping[str, Any]) -> flow.FlowSettings:
+    """Absent hyper-parameters have the defaults of the reference's inferencer."""
     low, high = hyper.get("cfg_interval", (0.4, 1.0))
     guidance = flow.Guidance(
         text=hyper.get("cfg_text_scale", 3.0),
@@ -244,9 +238,19 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
         renorm=hyper.get("cfg_renorm_type", "global"),
         renorm_min=hyper.get("cfg_renorm_min", 0.0),
     )
-    settings = flow.FlowSettings(
-        int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0)), guidance
-    )
+    return flow.FlowSettings(int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0)), guidance)
+
+
+def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Produced:
+    """Velocities, guidance scales and latents of a painted image."""
+    if c.pictures:
+        width, height = s.vae_picture(c.pictures[-1]).size
+    else:
+        height, width = hyper.get("image_shapes", (1024, 1024))
+    token = s.config.token_pixels
+    grid = (height // token, width // token)
+    settings = _flow_settings(hyper)
+    guidance = settings.guidance
     prefixes = {"main": c.main, "text_free": c.text_free, "image_free": c.image_free}
     noise = s.tensor(f"{name}.init_noise")
 

@@ -1,4 +1,4 @@
-"""What a scenario yields: names and values, with two kinds of value that are compared in a way of their own."""
+"""What a scenario yields: pairs of name and value. A value is a tensor, a value of JSON, or one of the types here."""
 
 from __future__ import annotations
 
@@ -22,5 +22,4 @@ class Scaled:
     scale: float
 
 
-# Names and values.
 Produced = Iterator[tuple[str, Any]]
