@@ -28,7 +28,7 @@ from .engine.prefix import Block, Prefix, Segment
 from .engine.prefix_cache import PrefixCache
 from .engine.runner import Runner
 from .engine.sampler import BranchSampler
-from .engine.text import decode
+from .engine.text import decode, token_choice
 from .images import resize, to_image, to_tensor
 from .network.vision import patchify, unpatchify
 from .weights.checkpoint import Checkpoint
@@ -126,9 +126,7 @@ class BagelPainter:
             state.position,
             settings.max_tokens,
             forced=forced,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=seed,
+            choose=token_choice(settings.temperature, settings.top_p, seed),
             on_token=report,
         )
         self.prefix_cache.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
@@ -170,14 +168,17 @@ class BagelPainter:
             if on_step is not None:
                 on_step(done, total, lambda: self.preview(self._to_latents(x - t * v, grid)))
 
+        guidance = flow.Guidance(
+            text=settings.text_guidance,
+            image=settings.image_guidance,
+            interval=settings.interval,
+            renorm=settings.renorm,
+            renorm_min=settings.renorm_min,
+        )
         tokens = flow.sample(
             sampler,
             noise,
-            settings.steps,
-            settings.shift,
-            flow.Guidance(
-                settings.text_guidance, settings.image_guidance, settings.interval, settings.renorm, settings.renorm_min
-            ),
+            flow.FlowSettings(settings.steps, settings.shift, guidance),
             same_text=text_free.key == state.key,
             same_image=image_free.key == state.key,
             on_step=report,
