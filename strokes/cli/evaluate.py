@@ -15,6 +15,9 @@ from ..files import write_whole
 from ..models import EMBEDDED
 from .common import JsonOption, ModelOption, console, open_model
 
+# Shorter than the numbers that Python refuses to read.
+_SEED = r"\s*[0-9]{1,1000}\s*"
+
 
 def evaluate_shapes(
     prompts: Annotated[Path | None, typer.Option(help="A text file, one prompt a line.")] = None,
@@ -42,30 +45,23 @@ def evaluate_shapes(
     and scenes longer by one object than any in training.
     """
     from ..bagel.scheduler import run_batched
-    from ..evaluation.shapes import benchmark as shapes
-    from ..evaluation.shapes import examples as sheet
-    from ..evaluation.shapes import tables
+    from ..evaluation.shapes import benchmark, tables
     from ..evaluation.shapes.arms import ARMS
+    from ..evaluation.shapes.examples import save_examples
     from ..evaluation.shapes.prompts import write_prompts
     from .terminal import bars
 
     if prompts is None:
         raise StrokesError("--prompts FILE is missing: a text file with one prompt a line")
-    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", seeds):
+    if not re.fullmatch(rf"{_SEED}(,{_SEED})*", seeds):
         raise StrokesError(f"--seeds {seeds}: give whole numbers by commas, such as 0,1,2")
     chosen = tuple(ARMS) if arms.strip() == "all" else tuple(arm.strip() for arm in arms.split(","))
-    shapes.check_arms(chosen)
+    benchmark.check_arms(chosen)
     if examples is not None and not examples.parent.is_dir():
         raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     if make is not None:
-        text = "\n".join(write_prompts(make)) + "\n"
-        if prompts.exists() and prompts.read_bytes() != text.encode():
-            raise StrokesError(f"{prompts} holds other prompts: --make-prompts does not overwrite it")
-        write_whole(prompts, lambda path: path.write_text(text, encoding="utf-8"))
-    try:
-        lines = prompts.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StrokesError(f"cannot read {prompts} ({error})") from None
+        _write_new(prompts, "\n".join(write_prompts(make)) + "\n")
+    lines = _read_lines(prompts)
     painter = open_model(model)
     with bars(console) as progress:
         task = progress.add_task("paintings", total=None, note="")
@@ -75,9 +71,24 @@ def evaluate_shapes(
 
         numbers = tuple(map(int, seeds.split(",")))
         scheduler = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
-        report = shapes.evaluate(
+        report = benchmark.evaluate(
             painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, run_batched=scheduler
         )
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:
-        write_whole(examples, lambda path: sheet.save_examples(report, path))
+        write_whole(examples, lambda path: save_examples(report, path))
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Raises StrokesError where the file holds another text."""
+    if path.exists() and path.read_bytes() != text.encode():
+        raise StrokesError(f"{path} holds other prompts: --make-prompts does not overwrite it")
+    write_whole(path, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file. Raises StrokesError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StrokesError(f"cannot read {path} ({error})") from None

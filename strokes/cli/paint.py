@@ -16,7 +16,7 @@ from .common import JsonOption, ModelOption, SeedOption, console, open_model
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,9})[x×]([0-9]{1,9})", text.strip().lower())
     if not match:
         raise StrokesError(f"--size {text}: write width x height in pixels, such as 1024x768")
     return int(match.group(1)), int(match.group(2))

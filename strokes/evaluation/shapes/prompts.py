@@ -16,6 +16,9 @@ from ...shapes.sampling import PromptMix, sample_graph
 from ...shapes.scene_graph import CATEGORIES, SceneGraph
 from ...shapes.splits import MOST_TRAINED, SPLITS, reserved, split_of
 
+# Written in some minutes; a count beyond what the splits hold would be found out only after hours.
+MOST_WRITTEN = 100_000
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -78,6 +81,8 @@ def write_prompts(count: int, seed: int = 0, splits: Sequence[str] = SPLITS) -> 
     """
     if count < 1:
         raise StrokesError(f"{count} prompts: ask for at least 1")
+    if count > MOST_WRITTEN:
+        raise StrokesError(f"{count} prompts: ask for at most {MOST_WRITTEN}")
     if not splits or set(splits) - set(SPLITS):
         raise StrokesError(f"unknown splits {', '.join(splits) or '(none)'}: choose from {', '.join(SPLITS)}")
     rng, prompts = np.random.default_rng(seed), dict[str, None]()
