@@ -210,7 +210,7 @@ class StrokesInspect(io.ComfyNode):
             return f"unknown verdict {verdict}: choose model, accept or correct"
         if verdict is None or critique is None or correction is None:
             return True  # over a wire: known only when it runs
-        return stages.verdict_problem(verdict, critique, correction) or True
+        return stages.GivenCritique(verdict, critique, correction).problem or True
 
     @classmethod
     def execute(
@@ -227,7 +227,7 @@ class StrokesInspect(io.ComfyNode):
         live, painter = Live("inspect"), model.painter
         with reporting("Inspect", trajectory):
             done = stages.inspect(
-                painter, trajectory, seed=seed, verdict=verdict, critique=critique, correction=correction,
+                painter, trajectory, seed=seed, given=stages.GivenCritique(verdict, critique, correction),
                 settings=text_settings(temperature, max_tokens), on_text=live.on_text,
             )  # fmt: skip
         step = done.current_round
