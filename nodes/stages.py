@@ -205,7 +205,9 @@ class StrokesInspect(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, verdict: str | None, critique: str | None, correction: str | None) -> bool | str:
+    def validate_inputs(
+        cls, verdict: Literal["model", "accept", "correct"] | None, critique: str | None, correction: str | None
+    ) -> bool | str:
         if verdict not in (None, "model", "accept", "correct"):
             return f"unknown verdict {verdict}: choose model, accept or correct"
         if verdict is None or critique is None or correction is None:
