@@ -11,6 +11,7 @@ from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unifie
 from ..model_loader.lora import apply_lora
 from ..strokes.bagel.weights.checkpoint import find_weights
 from ..strokes.errors import StrokesError
+from .checks import checked
 from .live import reporting
 from .loop_cache import hold_for_this_run
 from .sockets import ALIASES, STAGES, ModelSocket, model_input
@@ -55,6 +56,7 @@ class StrokesLoadModel(io.ComfyNode):
         return f"{file.st_mtime_ns}/{file.st_size}"
 
     @classmethod
+    @checked
     def execute(cls, checkpoint: str, precision: str, device: str) -> io.NodeOutput:
         with reporting("Load Unified Model"):
             model = load_unified(checkpoint_path(checkpoint), precision, device)
@@ -89,6 +91,7 @@ class StrokesApplyLora(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: UnifiedModel, lora: str, strength: float) -> io.NodeOutput:
         with reporting("Apply LoRA"):
             return io.NodeOutput(apply_lora(model, lora_path(lora), strength) if strength else model)

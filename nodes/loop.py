@@ -21,6 +21,7 @@ from ..model_loader.loader import UnifiedModel
 from ..strokes.errors import StrokesError
 from ..strokes.process.loop import MAX_ROUNDS
 from ..strokes.process.trajectory import Trajectory
+from .checks import checked
 from .live import reporting
 from .loop_cache import keep_rounds
 from .sockets import (
@@ -89,6 +90,7 @@ class StrokesLoop(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: UnifiedModel, trajectory: Trajectory, **given: Any) -> io.NodeOutput:
         me, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
         wires = {"model": model, "trajectory": trajectory} if args.cache_none else prompt.get_node(me)["inputs"]
@@ -131,6 +133,7 @@ class StrokesLoopStart(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
         # Finished work stops every node of the body, those that nothing after them asks for too.
         return io.NodeOutput(ExecutionBlocker(None) if trajectory.ended else trajectory, trajectory)
@@ -161,14 +164,18 @@ class StrokesLoopEnd(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def check_lazy_status(cls, loop: Trajectory, **given: Any) -> list[str]:
         return [] if loop.ended else [name for name in ("trajectory", "stop") if name in given and given[name] is None]
 
     @classmethod
+    @checked
     def execute(
         cls, loop: Trajectory, rounds: int, trajectory: Trajectory | None = None, stop: bool | None = None
     ) -> io.NodeOutput:
         done = trajectory or loop
+        if trajectory is None and not loop.ended:
+            raise StrokesError("Loop End: trajectory: a trajectory was expected, nothing was given")
         if done.ended or stop or rounds <= 1:
             return _results(done)
         me = cls.hidden.unique_id

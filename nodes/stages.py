@@ -10,6 +10,7 @@ from torch import Tensor
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import stages
 from ..strokes.process.trajectory import Trajectory, size_for
+from .checks import checked, type_problem
 from .live import Live, payload, reporting
 from .sockets import (
     ALIASES,
@@ -56,11 +57,14 @@ class StrokesBegin(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None, width: int | None, height: int | None) -> bool | str:
+        if problem := type_problem(cls, prompt=prompt, width=width, height=height):
+            return problem
         if prompt is not None and not prompt.strip():
             return "the prompt is empty: say what to paint"
         return size_problem(width, height) or True
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, prompt: str, width: int, height: int, image: Tensor | None = None
     ) -> io.NodeOutput:
@@ -105,6 +109,7 @@ class StrokesPlan(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -157,6 +162,7 @@ class StrokesSketch(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, image: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:
@@ -206,6 +212,8 @@ class StrokesInspect(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, verdict: str | None, critique: str | None, correction: str | None) -> bool | str:
+        if problem := type_problem(cls, verdict=verdict, critique=critique, correction=correction):
+            return problem
         if verdict not in (None, "model", "accept", "correct"):
             return f"unknown verdict {verdict}: choose model, accept or correct"
         if verdict is None or critique is None or correction is None:
@@ -213,6 +221,7 @@ class StrokesInspect(io.ComfyNode):
         return stages.verdict_problem(verdict, critique, correction) or True
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -269,6 +278,7 @@ class StrokesRefine(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, mask: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:

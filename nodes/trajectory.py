@@ -16,6 +16,7 @@ from ..strokes.process import store
 from ..strokes.process.pictures import Picture, picture_from
 from ..strokes.process.sheet import contact_sheet
 from ..strokes.process.trajectory import Round, Trajectory, check_size
+from .checks import checked, type_problem
 from .live import payload, reporting
 from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
 from .values import image_from, image_to, latent_from, outputs_of
@@ -50,6 +51,7 @@ class StrokesReplaceImage(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -104,6 +106,7 @@ class StrokesGetTurn(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory, round: int, picture: str) -> io.NodeOutput:
         with reporting("Get Turn"):
             step, found = find_turn(trajectory, round, picture)
@@ -156,6 +159,7 @@ class StrokesSaveTrajectory(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory, filename_prefix: str) -> io.NodeOutput:
         output = folder_paths.get_output_directory()
         with reporting("Save Trajectory"):
@@ -187,6 +191,8 @@ class StrokesLoadTrajectory(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, path: str | None) -> bool | str:
+        if problem := type_problem(cls, path=path):
+            return problem
         try:
             return path is None or bool(find_trajectory(path))
         except StrokesError as error:
@@ -202,6 +208,7 @@ class StrokesLoadTrajectory(io.ComfyNode):
             return ""
 
     @classmethod
+    @checked
     def execute(cls, path: str) -> io.NodeOutput:
         with reporting("Load Trajectory"):
             return io.NodeOutput(store.load(find_trajectory(path)))
@@ -235,6 +242,7 @@ class StrokesContactSheet(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
         sheet = image_to(contact_sheet(trajectory))
         return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))
