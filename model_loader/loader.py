@@ -52,6 +52,12 @@ class UnifiedModel:
         return UnifiedModel(painter, self.base or self)
 
 
+def weights_fingerprint(path: Path) -> str:
+    """Modification time and size of a model's weights file. Raises StrokesError where there is none."""
+    file = find_weights(path).stat()
+    return f"{file.st_mtime_ns}/{file.st_size}"
+
+
 # Finds what some node's output still holds; holds nothing itself.
 _loaded: WeakValueDictionary[tuple, UnifiedModel] = WeakValueDictionary()
 
@@ -62,7 +68,7 @@ def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> U
     Raises StrokesError for anything :func:`.checkpoint.load` does.
     """
     weights = find_weights(path)
-    key = (str(weights), weights.stat().st_mtime_ns, precision, device)
+    key = (str(weights), weights_fingerprint(weights), precision, device)
     found = _loaded.get(key)
     if found is None:
         found = _loaded[key] = _load(weights, PRECISIONS[precision], device)

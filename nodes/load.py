@@ -7,9 +7,8 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 
 from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
-from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified
+from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified, weights_fingerprint
 from ..model_loader.lora import apply_lora
-from ..strokes.bagel.weights.checkpoint import find_weights
 from ..strokes.errors import StrokesError
 from .checks import checked
 from .live import reporting
@@ -50,10 +49,9 @@ class StrokesLoadModel(io.ComfyNode):
         if checkpoint is None:  # it comes over a wire
             return ""
         try:
-            file = find_weights(checkpoint_path(checkpoint)).stat()
+            return weights_fingerprint(checkpoint_path(checkpoint))
         except StrokesError:
             return ""
-        return f"{file.st_mtime_ns}/{file.st_size}"
 
     @classmethod
     @checked
