@@ -1,4 +1,4 @@
-"""The same model used one-shot: a picture from text, an edit, a question."""
+"""One-shot uses of a unified model: a picture from text, an edit, a question."""
 
 from __future__ import annotations
 
@@ -159,5 +159,6 @@ class StrokesAsk(io.ComfyNode):
 
 
 def _shown(node: type[io.ComfyNode], live: Live, picture: Picture) -> io.NodeOutput:
+    """A painted picture on the node and as its outputs."""
     live.show_picture(picture.image)
     return io.NodeOutput(*outputs_of(picture), ui=ui.PreviewImage(image_to(picture.image), cls=node))

@@ -1,4 +1,4 @@
-"""Begin, Plan, Sketch, Inspect, Refine: a trajectory in, a new one out, and the result in ComfyUI's own types."""
+"""Begin, Plan, Sketch, Inspect and Refine: each takes a trajectory and gives a new one, with its result in ComfyUI's types."""
 
 from __future__ import annotations
 
@@ -127,9 +127,9 @@ class StrokesPlan(io.ComfyNode):
                 painter, trajectory, seed=seed, settings=settings, on_text=live.on_text,
                 instruction=instruction.strip() or None, description=description.strip() or None,
             )  # fmt: skip
-        step = done.current_round
-        said = (step.plan.instruction, step.plan.description) if step else ("", "")
-        text = " → ".join(part for part in said if part) or "The picture is finished."
+        round_ = done.current_round
+        said = (round_.plan.instruction, round_.plan.description) if round_ else ("", "")
+        text = " → ".join(line for line in said if line) or "The picture is finished."
         live.show_text(text)
         return io.NodeOutput(done, *said, done.ended, ui=payload(cls, done, text))
 
@@ -239,13 +239,14 @@ class StrokesInspect(io.ComfyNode):
                 painter, trajectory, seed=seed, verdict=verdict, critique=critique, correction=correction,
                 settings=text_settings(temperature, max_tokens), on_text=live.on_text,
             )  # fmt: skip
-        step = done.current_round
-        seen = step.critique if step else None
-        if seen is None:
+        round_ = done.current_round
+        written = round_.critique if round_ else None
+        if written is None:
             return io.NodeOutput(done, "", "", True, ui=payload(cls, done))
-        text = " → ".join(part for part in (seen.explanation, seen.correction) if part)
+        text = " → ".join(line for line in (written.explanation, written.correction) if line)
         live.show_text(text)
-        return io.NodeOutput(done, seen.explanation, seen.correction, seen.accepted, ui=payload(cls, done, text))
+        found = (written.explanation, written.correction, written.accepted)
+        return io.NodeOutput(done, *found, ui=payload(cls, done, text))
 
 
 class StrokesRefine(io.ComfyNode):
@@ -292,6 +293,7 @@ class StrokesRefine(io.ComfyNode):
 
 
 def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Trajectory, *more: bool) -> io.NodeOutput:
+    """The outputs of Sketch and Refine: the trajectory, its last picture, what changed since ``before``, and ``more``."""
     picture = shown(done)
     live.show_picture(picture.image)
     return io.NodeOutput(

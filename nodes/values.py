@@ -1,4 +1,4 @@
-"""ComfyUI's IMAGE, LATENT and MASK ↔ the engine's pictures."""
+"""ComfyUI's IMAGE, LATENT and MASK ↔ :class:`Picture` and arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..strokes.errors import StrokesError
 from ..strokes.process.pictures import Picture, picture_from, to_rgb
 from ..strokes.process.trajectory import Trajectory
 
-# Beside "samples": whose autoencoder a LATENT belongs to. Other nodes copy the dictionary and so hand it on.
+# Key of a LATENT beside "samples": the hash of its autoencoder. Other nodes copy the dictionary, and so hand it on.
 CODEC = "strokes_codec"
 # A LATENT on a wire is unscaled, by FLUX's scale and shift for every model.
 FLUX = comfy.latent_formats.Flux()
@@ -92,7 +92,7 @@ def latent_to(picture: Picture) -> Any:
 
 
 def picture_of(model: UnifiedModel, image: Tensor, size: tuple[int, int]) -> Picture:
-    """An IMAGE from outside as a picture of the canvas with the model's latents."""
+    """An IMAGE stretched to the canvas ``size`` (width, height) and encoded by the model."""
     return model.painter.encode(picture_from(image_from(image), size))
 
 
@@ -102,11 +102,12 @@ def shown(trajectory: Trajectory) -> Picture:
 
 
 def outputs_of(picture: Picture) -> tuple[Tensor, Any]:
+    """A picture as IMAGE and LATENT."""
     return image_to(picture.image), latent_to(picture)
 
 
 def changed(before: Picture | None, after: Picture) -> Tensor:
-    """A MASK ``[1, H, W]`` of what differs; all of it where there was nothing before."""
+    """A MASK ``[1, H, W]``, float32: 1 where two pictures differ, everywhere where there was none of that size before."""
     if before is after:
         return torch.zeros(1, after.image.height, after.image.width)
     if before is None or before.image.size != after.image.size:
