@@ -55,6 +55,10 @@ class Shape:
         return f"{self.colour} {self.kind}"
 
     @property
+    def centre(self) -> tuple[float, float]:
+        return self.x, self.y
+
+    @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom."""
         side, up, down, _ = EXTENT[self.kind]
