@@ -61,7 +61,7 @@ class StrokesTextToImage(io.ComfyNode):
         with reporting("Text to Image"):
             painted = oneshot.text_to_image(
                 painter, prompt, size=size_of(width, height), seed=seed, on_step=live.on_step,
-                settings=paint_settings(painter.profile.first, **settings),
+                settings=paint_settings(**settings),
             )  # fmt: skip
         return _shown(cls, live, painted.picture)
 
@@ -100,7 +100,7 @@ class StrokesEditImage(io.ComfyNode):
         with reporting("Edit Image"):
             painted = oneshot.edit_image(
                 painter, image_from(image), instruction, size=size_of(width, height), seed=seed, on_step=live.on_step,
-                settings=paint_settings(painter.profile.edit, **settings),
+                settings=paint_settings(**settings),
             )  # fmt: skip
         return _shown(cls, live, painted.picture)
 
@@ -142,7 +142,7 @@ class StrokesAsk(io.ComfyNode):
         with reporting("Ask"):
             written = oneshot.ask(
                 painter, None if image is None else image_from(image), question, seed=seed, on_text=live.on_text,
-                settings=text_settings(painter.profile.text, temperature, max_tokens),
+                settings=text_settings(temperature, max_tokens),
             )  # fmt: skip
         live.show_text(written.text)
         return io.NodeOutput(written.text, ui={"text": [written.text]})

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import Literal
 
 from comfy_api.latest import io
 
-from ..strokes.bagel.engine.flow import RENORMS
-from ..strokes.process.painter import PaintSettings, TextSettings
+from ..strokes.process.painter import RENORMS, PaintOverrides, Renorm, TextOverrides
 
 ModelSocket = io.Custom("STROKES_MODEL")
 TrajectorySocket = io.Custom("STROKES_TRAJECTORY")
@@ -111,29 +109,27 @@ def paint_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
-def text_settings(base: TextSettings, temperature: float, max_tokens: int) -> TextSettings:
-    return replace(base, temperature=temperature, max_tokens=max_tokens or base.max_tokens)
+def text_settings(temperature: float, max_tokens: int) -> TextOverrides:
+    return TextOverrides(temperature=temperature, max_tokens=max_tokens or None)
 
 
 def paint_settings(
-    base: PaintSettings,
     steps: int,
     text_guidance: float,
     image_guidance: float,
     shift: float,
-    renorm: str,
+    renorm: Renorm | Literal["auto"],
     extrapolate: bool,
-) -> PaintSettings:
-    """``base`` with everything that is not *auto*."""
-    given: dict[str, Any] = {
-        "steps": steps,
-        "text_guidance": text_guidance,
-        "image_guidance": image_guidance,
-        "shift": shift,
-        "renorm": "" if renorm == AUTO else renorm,
-        "extrapolate": extrapolate,
-    }
-    return replace(base, **{name: value for name, value in given.items() if value})
+) -> PaintOverrides:
+    """The widgets of :func:`paint_inputs`, in which 0, "auto" and False leave a setting to the profile."""
+    return PaintOverrides(
+        steps=steps or None,
+        text_guidance=text_guidance or None,
+        image_guidance=image_guidance or None,
+        shift=shift or None,
+        renorm=None if renorm == "auto" else renorm,
+        extrapolate=extrapolate or None,
+    )
 
 
 def size_of(width: int, height: int) -> tuple[int, int] | None:

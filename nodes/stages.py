@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import stages
-from ..strokes.process.painter import PaintSettings
 from ..strokes.process.trajectory import Trajectory, size_for
 from .live import Live, payload, reporting
 from .sockets import (
@@ -118,7 +117,7 @@ class StrokesPlan(io.ComfyNode):
     ) -> io.NodeOutput:
         live, painter = Live("plan"), model.painter
         with reporting("Plan", trajectory):
-            settings = text_settings(painter.profile.text, temperature, max_tokens)
+            settings = text_settings(temperature, max_tokens)
             done = stages.plan(
                 painter, trajectory, seed=seed, settings=settings, on_text=live.on_text,
                 instruction=instruction.strip() or None, description=description.strip() or None,
@@ -166,7 +165,7 @@ class StrokesSketch(io.ComfyNode):
             picture = None if image is None or trajectory.ended else picture_of(model, image, trajectory.size)
             done = stages.sketch(
                 model.painter, trajectory, seed=seed, image=picture, on_step=live.on_step,
-                settings=_settings(model, trajectory, "sketch", settings),
+                settings=paint_settings(**settings),
             )  # fmt: skip
         return _painted(cls, live, trajectory, done)
 
@@ -229,7 +228,7 @@ class StrokesInspect(io.ComfyNode):
         with reporting("Inspect", trajectory):
             done = stages.inspect(
                 painter, trajectory, seed=seed, verdict=verdict, critique=critique, correction=correction,
-                settings=text_settings(painter.profile.text, temperature, max_tokens), on_text=live.on_text,
+                settings=text_settings(temperature, max_tokens), on_text=live.on_text,
             )  # fmt: skip
         step = done.current_round
         seen = step.critique if step else None
@@ -277,17 +276,9 @@ class StrokesRefine(io.ComfyNode):
         with reporting("Refine", trajectory):
             done = stages.refine(
                 model.painter, trajectory, seed=seed, mask=None if mask is None else mask_from(mask),
-                settings=_settings(model, trajectory, "refine", settings), on_step=live.on_step,
+                settings=paint_settings(**settings), on_step=live.on_step,
             )  # fmt: skip
         return _painted(cls, live, trajectory, done, done.ended)
-
-
-def _settings(
-    model: UnifiedModel, trajectory: Trajectory, stage: Literal["sketch", "refine"], given: dict[str, Any]
-) -> PaintSettings | None:
-    if trajectory.ended:
-        return None
-    return paint_settings(stages.paint_defaults(model.painter, trajectory, stage), **given)
 
 
 def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Trajectory, *more: bool) -> io.NodeOutput:

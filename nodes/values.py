@@ -73,7 +73,7 @@ def latent_from(latent: dict[str, Any], model: UnifiedModel) -> Picture:
         raise StrokesError(f"latent: the shape is {list(samples.shape)}; one of [1, {channels}, h, w] was expected")
     if not samples.isfinite().all():
         raise StrokesError("latent: it holds NaN or infinite values; the node it comes from failed")
-    return model.painter.decode(SCALE * (samples[0].float() - SHIFT))
+    return model.painter.decode((SCALE * (samples[0].float() - SHIFT)).cpu().numpy())
 
 
 def latent_to(picture: Picture) -> Any:

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files: atomic writes, JSON, headers and shapes of safetensors files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ from safetensors import SafetensorError
 
 from .errors import StrokesError
 
+# What can be done about a damaged file.
+AGAIN = "download it again, or delete it where a training run has made it: it will be made again"
+
+# Tensor names and their shapes.
+Shapes = Mapping[str, tuple[int, ...]]
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place; on any failure nothing is left.
 
-    Raises :class:`StrokesError` that names ``path`` where it cannot be written: a full disk, no permission.
+    The file's mode follows the umask. Raises :class:`StrokesError` that names ``path`` where it cannot be written: a full
+    disk, no permission.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # of a process that was killed
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         write(temporary)
+        # safetensors puts a private file of its own in the place of the one it is given.
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise _cannot_write(path, error) from error
@@ -43,9 +55,6 @@ def append(path: Path, text: str) -> None:
 def _cannot_write(path: Path, error: OSError | SafetensorError) -> StrokesError:
     reason = error.strerror if isinstance(error, OSError) else None
     return StrokesError(f"cannot write {path} ({reason or error}): make room there, or choose another place")
-
-
-AGAIN = "download it again, or delete it where a training run has made it: it will be made again"
 
 
 def read_json(path: Path, required: bool = True) -> dict[str, Any]:
@@ -90,9 +99,6 @@ def fingerprint(path: Path) -> str:
             file.seek(i * max(size - 65536, 0) // 63)
             h.update(file.read(65536))
     return h.hexdigest()[:16]
-
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_shapes(found: Shapes, expected: Shapes, what: str) -> None:

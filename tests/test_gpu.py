@@ -10,14 +10,14 @@ from accelerate import Accelerator
 from strokes.bagel.painter import BagelPainter
 from strokes.bagel.weights.checkpoint import load
 from strokes.process import oneshot
-from strokes.process.painter import PaintSettings
+from strokes.process.painter import PaintOverrides
 from strokes.recipes.embedded import PRESETS, EmbeddedRun
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: GPU tests need one"),
 ]
-QUICK = PaintSettings(steps=4, text_guidance=2.0, interval=(0.0, 1.0))
+QUICK = PaintOverrides(steps=4, text_guidance=2.0, interval=(0.0, 1.0))
 
 
 def test_a_picture_on_the_gpu_is_the_cpus_up_to_rounding(toy_folder):

@@ -1,1 +1,1 @@
-"""The BAGEL network and its inference engine, behind the painter of :mod:`strokes.bagel.painter`."""
+"""BAGEL: its network, the engine that runs it, its checkpoints, and the painter that the process knows it by."""

@@ -1,9 +1,10 @@
-"""Pictures in and out: the reference's resize rule, PIL to tensors and back."""
+"""Images to tensors and back, and the resize of the reference's image transforms."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
@@ -12,9 +13,9 @@ from .network.config import ResizeRule
 
 
 def resized(size: tuple[int, int], rule: ResizeRule) -> tuple[int, int]:
-    """(width, height) after a transform: shortest side at least ``min``, longest at most ``max``, multiples of ``stride``.
+    """The (width, height) that ``rule`` resizes an image of ``size`` to.
 
-    The order of the three corrections and the ratio (not its root) for too large areas are the reference's.
+    Source: the reference, which corrects in this order and scales too large an area by its ratio, not the root of it.
     """
 
     def scaled(sides: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -30,17 +31,17 @@ def resized(size: tuple[int, int], rule: ResizeRule) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, rule: ResizeRule) -> Image.Image:
-    """PIL's antialiased bicubic to the size of :func:`resized`."""
+    """The image in RGB at the size of :func:`resized`, by PIL's antialiased bicubic filter."""
     return to_rgb(image).resize(resized(image.size, rule), Image.Resampling.BICUBIC)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture → ``[3, H, W]`` float32 in −1…1."""
+    """Pixels ``[3, H, W]``, float32 in −1…1, of an RGB image."""
     pixels = torch.from_numpy(np.array(image, dtype=np.float32)) / 255
-    return ((pixels - 0.5) / 0.5).permute(2, 0, 1)
+    return rearrange((pixels - 0.5) / 0.5, "h w c -> c h w")
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """``[3, H, W]`` about −1…1 → picture; clamped, then truncated to 8 bits as the reference does."""
+    """The RGB image of pixels ``[3, H, W]`` about −1…1: clamped, then truncated to 8 bits, as the reference does."""
     array = ((pixels.float().cpu() * 0.5 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
-    return Image.fromarray(array.permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(rearrange(array, "c h w -> h w c").contiguous().numpy())

@@ -10,14 +10,25 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import OnStep, OnText, Painted, PaintSettings, Preserve, Profile, TextSettings, Written
+from ..process.painter import (
+    LatentFormat,
+    OnStep,
+    OnText,
+    Painted,
+    PaintSettings,
+    PictureForm,
+    Preserve,
+    Profile,
+    TextSettings,
+    Written,
+)
 from ..process.pictures import Picture
 from .engine import flow
 from .engine.prefix import Block, Prefix, Segment
 from .engine.prefix_cache import PrefixCache
 from .engine.runner import Runner
 from .engine.sampler import BranchSampler
-from .engine.text import decode
+from .engine.text import decode, token_choice
 from .images import resize, to_image, to_tensor
 from .network.vision import patchify, unpatchify
 from .weights.checkpoint import Checkpoint
@@ -42,6 +53,17 @@ class BagelPainter:
     def profile(self) -> Profile:
         return self.checkpoint.profile
 
+    @property
+    def latent_format(self) -> LatentFormat:
+        autoencoder, codec = self.checkpoint.autoencoder, self.checkpoint.codec
+        return LatentFormat(
+            name="flux" if autoencoder.is_flux else codec,
+            codec=codec,
+            channels=self.checkpoint.model.config.latent_channels,
+            scale=autoencoder.scale,
+            shift=autoencoder.shift,
+        )
+
     # Reading
 
     def blank(self) -> Prefix:
@@ -50,11 +72,11 @@ class BagelPainter:
     def read_text(self, state: Prefix, text: str) -> Prefix:
         return state.append(Segment("text", tuple(self._token_ids(text))))
 
-    def read_picture(self, state: Prefix, picture: Picture, look_only: bool = False) -> Prefix:
-        if not look_only:
+    def read_picture(self, state: Prefix, picture: Picture, form: PictureForm) -> Prefix:
+        if form == "latents+pixels":
             state = state.append(Segment("latents", self._latents(picture)))
         if not self.checkpoint.model.has_vision:
-            if look_only:
+            if form == "pixels":
                 raise StrokesError(f"{self.profile.name} was trained without vision and cannot look at a picture")
             return state
         return state.append(Segment("pixels", to_tensor(resize(picture.image, self.checkpoint.vit_rule))))
@@ -96,7 +118,7 @@ class BagelPainter:
 
         def report(ids: list[int]) -> None:
             if on_text is not None:
-                on_text(self._decode(ids), len(ids))
+                on_text(self._text_of(ids), len(ids))
 
         ids, ended = decode(
             self.runner,
@@ -104,18 +126,16 @@ class BagelPainter:
             state.position,
             settings.max_tokens,
             forced=forced,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=seed,
+            choose=token_choice(settings.temperature, settings.top_p, seed),
             on_token=report,
         )
         self.prefix_cache.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
-        return Written(self._decode(ids), len(ids) - len(forced), ended)
+        return Written(self._text_of(ids), len(ids) - len(forced), ended)
 
     def _blocks(self, state: Prefix) -> list[Block]:
         return self.prefix_cache.blocks(state, self.variant)
 
-    def _decode(self, ids: Sequence[int]) -> str:
+    def _text_of(self, ids: Sequence[int]) -> str:
         return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     # Painting
@@ -148,20 +168,23 @@ class BagelPainter:
             if on_step is not None:
                 on_step(done, total, lambda: self.preview(self._to_latents(x - t * v, grid)))
 
+        guidance = flow.Guidance(
+            text=settings.text_guidance,
+            image=settings.image_guidance,
+            interval=settings.interval,
+            renorm=settings.renorm,
+            renorm_min=settings.renorm_min,
+        )
         tokens = flow.sample(
             sampler,
             noise,
-            settings.steps,
-            settings.shift,
-            flow.Guidance(
-                settings.text_guidance, settings.image_guidance, settings.interval, settings.renorm, settings.renorm_min
-            ),
+            flow.FlowSettings(settings.steps, settings.shift, guidance),
             same_text=text_free.key == state.key,
             same_image=image_free.key == state.key,
             on_step=report,
             preserved=preserved,
         )
-        return Painted(self.decode(self._to_latents(tokens, grid)), sampler.calls)
+        return Painted(self._picture_of(self._to_latents(tokens, grid)), sampler.calls)
 
     def _to_latents(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         return unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0]
@@ -170,13 +193,14 @@ class BagelPainter:
 
     def preview(self, latents: Tensor) -> Image.Image:
         """What scaled latents ``[C, h, w]`` look like, good enough for a glance."""
-        return self.decode(latents).image
+        return self._picture_of(latents).image
 
-    def decode(self, latents: Tensor) -> Picture:
-        """The picture of scaled latents ``[C, h, w]``."""
-        image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
-        return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)
+    def decode(self, latents: np.ndarray) -> Picture:
+        return self._picture_of(torch.from_numpy(latents))
 
     def encode(self, picture: Picture) -> Picture:
-        """The same picture with this model's latents."""
         return Picture(picture.image, self._latents(picture).float().numpy(), self.checkpoint.codec)
+
+    def _picture_of(self, latents: Tensor) -> Picture:
+        image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
+        return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)

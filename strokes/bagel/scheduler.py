@@ -1,14 +1,14 @@
-"""Many painting processes at once, so that their model calls go through the network as batched.
+"""The request scheduler: dynamic batching of the model calls of many painting processes.
 
-A job is ordinary code that uses a painter. Each has a thread of its own, but only one thread of all runs at any time: a
-job goes on until it needs the network, hands in a request and waits. Once all wait, the most frequent kind of request is
-answered as one batch, and the jobs that asked go on, one after the other. Threads stand in for coroutines here, which
-the process would have to be written for: nothing depends on their timing, and jobs may share what they like.
+A job is ordinary code that uses a painter. Its painter sends each model call as a request and waits for the answer.
+When all running jobs wait, the most frequent kind of request is answered as one batch, and the jobs that sent them go
+on, one after the other. Jobs are coroutines on threads: each has a thread, of which only one runs at any time, so that
+the code of the process need not be asynchronous. Nothing depends on timing, and jobs may share data without locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -22,38 +22,42 @@ from torch import Tensor
 from .engine.batched_runner import BatchedRunner
 from .engine.prefix import Block, Segment
 from .engine.prefix_cache import PrefixCache
-from .engine.runner import DecodeCache, Runner
+from .engine.runner import Branch, DecodeCache, DenoiseRequest, Prefilled, PrefillRequest, Runner
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 
 T = TypeVar("T")
-# Rows of one call of the network: on a CPU, 4096 leave its caches and 256 are too few to pay for the call. A GPU wants more.
+# Rows of one batch. On a CPU, 4096 are more than its caches hold and 256 too few to pay for a call; a GPU wants more.
 ROWS_CPU, ROWS_GPU = 1024, 32768
-# The autoencoder leaves the caches earlier: four pictures of 64 x 64 at a time are fastest.
+# Pixels that count as one row in the autoencoder: so four pictures of 64 x 64 are one batch on a CPU, which is fastest.
 PIXELS_PER_ROW = 16
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a job asks. ``many`` answers requests of one ``kind`` run_batched, ``rows`` says how large this one is."""
+    """A model call of a job. ``many`` answers a batch of requests of one ``kind``, given the ``content`` of each.
+
+    ``rows`` is the number of rows that this one adds to its batch.
+    """
 
     many: Callable[[Sequence[Any]], Sequence[Any]]
-    kind: tuple[Any, ...]
+    kind: tuple[Hashable, ...]
     rows: int
     content: Any
 
 
+# Sends a request and waits for its answer.
 Ask = Callable[[Request], Any]
 
 
 class RequestingRunner(Runner):
-    """A runner that asks for everything. What a job computes itself is small, so that is done on the CPU."""
+    """The runner of a job: sends its calls as requests. What the job computes itself is small and stays on the CPU."""
 
     def __init__(self, batched: BatchedRunner, ask: Ask):
         super().__init__(batched.model, batched.special, torch.device("cpu"))
         self.batched, self.ask = batched, ask
 
-    def prefill(self, past: Sequence[Block], position: int, segment: Segment) -> tuple[Block, Tensor, Tensor]:
+    def prefill(self, past: Sequence[Block], position: int, segment: Segment) -> Prefilled:
         content, config = segment.content, self.model.config
         shape: tuple[int, ...] = ()
         if isinstance(content, tuple):
@@ -62,13 +66,12 @@ class RequestingRunner(Runner):
             vision = config.vision if segment.kind == "pixels" else None
             patch = vision.patch_size if vision else config.latent_patch_size
             shape, rows = tuple(content.shape), content[0].numel() // patch**2 + 2
-        return self.ask(Request(self.batched.prefill_many, (segment.kind, shape), rows, (past, position, segment)))
+        request = PrefillRequest(past, position, segment)
+        return self.ask(Request(self.batched.prefill_many, (segment.kind, shape), rows, request))
 
-    def denoise(
-        self, branches: Sequence[tuple[Sequence[Block], int]], x: Tensor, grid: tuple[int, int], t: float
-    ) -> Tensor:
+    def denoise(self, branches: Sequence[Branch], x: Tensor, grid: tuple[int, int], t: float) -> Tensor:
         many, rows = partial(self.batched.denoise_many, grid=grid), len(branches) * (len(x) + 2)
-        return self.ask(Request(many, ("denoise", grid), rows, (branches, x, t)))
+        return self.ask(Request(many, ("denoise", grid), rows, DenoiseRequest(branches, x, t)))
 
     def velocities(self, hidden: Sequence[Tensor]) -> list[Tensor]:
         shape = tuple(hidden[0].shape)
@@ -78,40 +81,41 @@ class RequestingRunner(Runner):
         return self.batched.decode_cache(past, room)
 
     def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
-        return self.ask(Request(self.batched.decode_tokens, ("step",), 1, (decode_cache, token, position)))
+        return self.ask(Request(self.batched.decode_tokens, ("decode token",), 1, (decode_cache, token, position)))
 
 
 class RequestingAutoencoder(Autoencoder):
-    """An autoencoder that asks for everything."""
+    """The autoencoder of a job: sends its calls as requests, one a picture."""
 
     def __init__(self, autoencoder: Autoencoder, ask: Ask):
         super().__init__(autoencoder.module, autoencoder.scale, autoencoder.shift)
         self.autoencoder, self.ask = autoencoder, ask
 
     def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        def many(asked: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-            mean, logvar = self.autoencoder.moments(torch.cat(list(asked)))
+        def many(requests: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+            mean, logvar = self.autoencoder.moments(torch.cat(list(requests)))
             return list(zip(mean.cpu().split(1), logvar.cpu().split(1), strict=True))
 
         return self.ask(Request(many, ("moments", pixels.shape), pixels[0, 0].numel() // PIXELS_PER_ROW, pixels))
 
     def decode(self, latents: Tensor) -> Tensor:
-        def many(asked: Sequence[Tensor]) -> Sequence[Tensor]:
-            return self.autoencoder.decode(torch.cat(list(asked))).cpu().split(1)
+        def many(requests: Sequence[Tensor]) -> Sequence[Tensor]:
+            return self.autoencoder.decode(torch.cat(list(requests))).cpu().split(1)
 
         return self.ask(Request(many, ("decode", latents.shape), latents[0, 0].numel() * 64 // PIXELS_PER_ROW, latents))
 
 
 class _Stopped(BaseException):
-    """Ends a job from within; no Exception, so that no job takes it for an error of its own."""
+    """Raised in a job that has to stop. It is no Exception, so that no job handles it as an error."""
 
 
 class _Job(Generic[T]):
-    """Work in a thread that goes on only while :meth:`resume` waits for it."""
+    """A job as a coroutine: ``work`` in a thread that runs only while :meth:`resume` waits for it."""
 
     def __init__(self, number: int, work: Callable[[Ask], T]):
         self.number, self.work = number, work
         self.request: Request | None = None
+        # Assigned when the work has ended without an error.
         self.result: T
         self.error: BaseException | None = None
         self._stopped = False
@@ -131,7 +135,7 @@ class _Job(Generic[T]):
 
     def _ask(self, request: Request) -> Any:
         answer = None
-        # A job may ask again while it ends.
+        # A job that was stopped may send requests from its finally blocks.
         if not self._stopped:
             self._requests.put(request)
             answer = self._answers.get()
@@ -140,14 +144,14 @@ class _Job(Generic[T]):
         return answer
 
     def resume(self, answer: Any = None) -> None:
-        """Let it go on to its next ``request``, which is None at its end. Raises what the job raises."""
+        """Run the job until its next ``request``, which is None at its end. Raises what the job raises."""
         self._answers.put(answer)
         self.request = self._requests.get()
         if self.error is not None:
             raise self.error
 
     def stop(self) -> None:
-        """Let it end at its next request, wherever it is now."""
+        """End the job at its next request, or at the one that it waits for."""
         self._stopped = True
         self._answers.put(None)
 
@@ -160,12 +164,13 @@ def run_batched(
     rows: int | None = None,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Iterator[T]:
-    """What each job returns, in the order of the jobs; ``concurrency`` of them run at a time, as this is iterated.
+    """Run jobs with dynamic batching; yields the result of each, in the order of the jobs.
 
-    Each gets a painter with a prefix cache of its own, which goes with it. Results are those of running the jobs one by one, up
-    to the rounding of floats (where a picture is read again, rounding to 8 bits may make a step of that); the same call
-    gives the same bits. ``rows`` limits one call of the network (None: what suits the device). ``on_done`` is called
-    after each job with (jobs finished, jobs in all) and may raise Cancelled. The first exception of a job ends all
+    ``concurrency`` is the number of jobs that run at a time, and they run while the iterator is read. Each gets a
+    painter with a prefix cache of its own. Results equal those of running the jobs one by one up to the rounding of
+    floats; a picture that is read again is rounded to 8 bits first, which may turn that into one step of a colour. The
+    same call gives the same bits. ``rows`` is the size of a batch; None: what suits the device. ``on_done`` is called
+    after each job with (jobs finished, jobs in all) and may raise Cancelled. The first exception of a job stops all
     others and is raised here.
     """
     runner, checkpoint = painter.runner, painter.checkpoint
@@ -209,11 +214,11 @@ def run_batched(
 
 
 def _answers(waiting: Sequence[_Job[Any]], rows: int) -> list[tuple[_Job[Any], Any]]:
-    """The jobs with the most frequent kind of request, in order, each with its answer.
+    """The jobs whose kind of request is the most frequent, in order, each with its answer.
 
-    The others wait until theirs is: so jobs that drifted apart gather again, and batched stay large.
+    The others wait. So jobs that are at different points of their work come together again, and batches stay large.
     """
-    kinds: dict[tuple[Any, ...], list[tuple[_Job[Any], Request]]] = {}
+    kinds: dict[tuple[Hashable, ...], list[tuple[_Job[Any], Request]]] = {}
     for job in waiting:
         assert job.request is not None
         kinds.setdefault(job.request.kind, []).append((job, job.request))
@@ -221,6 +226,6 @@ def _answers(waiting: Sequence[_Job[Any]], rows: int) -> list[tuple[_Job[Any], A
     size = max(rows // max(request.rows for _, request in due), 1)
     answers: list[Any] = []
     for i in range(0, len(due), size):
-        part = due[i : i + size]
-        answers += part[0][1].many([request.content for _, request in part])
+        batch = [request for _, request in due[i : i + size]]
+        answers += batch[0].many([request.content for request in batch])
     return [(job, answer) for (job, _), answer in zip(due, answers, strict=True)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from ..bagel.painter import BagelPainter
 
 console = Console(stderr=True)
 
@@ -23,19 +26,12 @@ SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.", min=0
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
-def open_model(model: Path, steps: int | None = None) -> Any:
-    """The model behind a painter, on a GPU where there is one; ``steps`` replaces what its profile says."""
-    from dataclasses import replace
-
+def open_model(model: Path) -> BagelPainter:
+    """The painter of a model folder, on a GPU where there is one."""
     import torch
 
     from ..models import open_painter
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):
-        painter = open_painter(model, device)
-    if steps is not None:
-        profile = painter.profile
-        first, edit = (replace(settings, steps=steps) for settings in (profile.first, profile.edit))
-        painter.checkpoint.profile = replace(profile, first=first, edit=edit)
-    return painter
+        return open_painter(model, device)

@@ -66,6 +66,7 @@ def paint(
     trajectory.json, which `strokes show` and the nodes open again.
     """
     from ..process import loop, stages
+    from ..process.painter import PaintOverrides
 
     canvas = parse_size(size) if size else None
     if rounds is not None:
@@ -77,7 +78,7 @@ def paint(
         from ..process.pictures import open_image
 
         start = open_image(str(image))
-    painter = open_model(model, steps)
+    painter = open_model(model)
     trajectory = stages.begin(painter, prompt, canvas, start)
     folder = _new_folder(out, prompt)
 
@@ -94,7 +95,16 @@ def paint(
 
     try:
         with PaintScreen(console, keep).showing() as screen:
-            loop.run(painter, trajectory, rounds or painter.profile.rounds, seed=seed, events=screen.events)
+            overrides = PaintOverrides(steps=steps)
+            settings = loop.StageSettings(sketch=overrides, refine=overrides)
+            loop.run(
+                painter,
+                trajectory,
+                rounds or painter.profile.rounds,
+                seed=seed,
+                settings=settings,
+                events=screen.events,
+            )
     except (KeyboardInterrupt, Cancelled):
         save(latest, folder)
         _write_views(latest, folder)

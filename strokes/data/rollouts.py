@@ -5,18 +5,18 @@ alignment. The model's canvases, plans and sketches are kept; what should have b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..bagel.painter import BagelPainter
 from ..bagel.scheduler import run_batched
 from ..process import loop, stages
-from ..process.painter import PaintSettings, TextSettings
+from ..process.loop import StageSettings
+from ..process.painter import Painter, PaintOverrides, TextOverrides
 from ..process.pictures import Picture
 from ..process.trajectory import Round, Trajectory
 from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
@@ -66,16 +66,17 @@ def _shard(
     rng = np.random.default_rng((seed, 2, shard))
     count = min(preset.shard, preset.processes - shard * preset.shard)
     drawn = [sample_prompt(rng, preset.prompts)[:2] for _ in range(count)]
-    plans = replace(painter.profile.text, temperature=preset.temperature)
-    unguided = replace(painter.profile.edit, text_guidance=1.0)
+    plans = TextOverrides(temperature=preset.temperature)
+    guided, unguided = (
+        StageSettings(plan=plans, sketch=sketches) for sketches in (PaintOverrides(), PaintOverrides(text_guidance=1.0))
+    )
     jobs = [
         partial(
             roll_out,
             prompt=prompt,
             rounds=len(graph.objects) + 2,
             seed=int(rng.integers(2**62)),
-            plans=plans,
-            sketches=unguided if rng.random() < preset.unguided else None,
+            settings=unguided if rng.random() < preset.unguided else guided,
         )
         for prompt, graph in drawn
     ]
@@ -84,11 +85,8 @@ def _shard(
         yield from judged(trajectory, judges)
 
 
-def roll_out(
-    painter: Any, prompt: str, rounds: int, seed: int, plans: TextSettings, sketches: PaintSettings | None = None
-) -> Trajectory:
-    begun = stages.begin(painter, prompt)
-    return loop.run(painter, begun, rounds, seed=seed, plan_settings=plans, sketch_settings=sketches)
+def roll_out(painter: Painter, prompt: str, rounds: int, seed: int, settings: StageSettings) -> Trajectory:
+    return loop.run(painter, stages.begin(painter, prompt), rounds, seed=seed, settings=settings)
 
 
 def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[RoundSample]:

@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 from ..errors import StrokesError
 
-_TAG = re.compile(r"<\s*([/\\]?)\s*(ins|des|refine)\s*([/\\]?)\s*>", re.IGNORECASE)
+# Linear in any text: looking ahead to the ">" first drops most brackets at once, and each slash stands in a group with the
+# spaces before it, because two runs of spaces side by side would take quadratic time.
+_TAG = re.compile(
+    r"<(?=[^<>]*>)(?:\s*([/\\]))?\s*(ins|des|refine)(?:\s*([/\\]))?\s*>",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)

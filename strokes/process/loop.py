@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import StrokesError
 from . import stages
-from .painter import OnStep, OnText, Painter, PaintSettings, TextSettings
+from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painter, PaintOverrides, TextOverrides
 from .trajectory import Stage, Trajectory
 
 MAX_ROUNDS = 32
@@ -28,20 +27,35 @@ class Events:
     on_step: OnStep | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageSettings:
+    """What a caller gives over the profile's settings, by stage."""
+
+    plan: TextOverrides = AUTO_TEXT
+    sketch: PaintOverrides = AUTO_PAINT
+    inspect: TextOverrides = AUTO_TEXT
+    refine: PaintOverrides = AUTO_PAINT
+
+
+# A sketched trajectory → the same with a critique.
+Inspect = Callable[[Trajectory], Trajectory]
+
+
 def run(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     rounds: int,
     *,
     seed: int = 0,
-    plan_settings: TextSettings | None = None,
-    sketch_settings: PaintSettings | None = None,
-    inspect_settings: TextSettings | None = None,
-    refine_settings: PaintSettings | None = None,
+    settings: StageSettings = StageSettings(),
+    inspect: Inspect | None = None,
     events: Events = Events(),
 ) -> Trajectory:
     """Run up to ``rounds`` rounds (1 to 32) from wherever the trajectory is; a round in progress is finished first and
-    counts as one. Stops early when the trajectory ends. Raises StrokesError for another number of rounds."""
+    counts as one. Stops early when the trajectory ends.
+
+    ``inspect`` replaces the model's inspection. Raises StrokesError for another number of rounds.
+    """
     check_rounds(rounds)
     text, step = events.on_text, events.on_step
     while rounds and not trajectory.ended:
@@ -49,13 +63,15 @@ def run(
         if events.on_stage:
             events.on_stage(stage, trajectory.round_index)
         if stage == "plan":
-            trajectory = stages.plan(painter, trajectory, seed=seed, settings=plan_settings, on_text=text)
+            trajectory = stages.plan(painter, trajectory, seed=seed, settings=settings.plan, on_text=text)
         elif stage == "sketch":
-            trajectory = stages.sketch(painter, trajectory, seed=seed, settings=sketch_settings, on_step=step)
+            trajectory = stages.sketch(painter, trajectory, seed=seed, settings=settings.sketch, on_step=step)
+        elif stage == "inspect" and inspect:
+            trajectory = inspect(trajectory)
         elif stage == "inspect":
-            trajectory = stages.inspect(painter, trajectory, seed=seed, settings=inspect_settings, on_text=text)
+            trajectory = stages.inspect(painter, trajectory, seed=seed, settings=settings.inspect, on_text=text)
         else:
-            trajectory = stages.refine(painter, trajectory, seed=seed, settings=refine_settings, on_step=step)
+            trajectory = stages.refine(painter, trajectory, seed=seed, settings=settings.refine, on_step=step)
             rounds -= 1
         if events.on_turn:
             events.on_turn(trajectory)

@@ -5,24 +5,23 @@ The model reads the plain prompt, unwrapped, in the order it was trained on: pic
 
 from __future__ import annotations
 
-from typing import Any
-
 from PIL import Image
 
 from ..errors import StrokesError
+from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, TextSegment
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, TextSettings, Written
+from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painted, Painter, PaintOverrides, TextOverrides, Written
 from .pictures import Picture, picture_from
 from .stages import guidance_branches
 from .trajectory import check_size, size_for
 
 
 def text_to_image(
-    painter: Painter[Any],
+    painter: Painter,
     prompt: str,
     *,
     size: tuple[int, int] | None = None,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Painted:
@@ -31,16 +30,16 @@ def text_to_image(
     size = size or profile.size
     check_size(size, profile)
     states = guidance_branches(painter, [_said(painter, prompt)])
-    return painter.paint_picture(*states, size, settings or profile.first, seed, on_step)
+    return painter.paint_picture(*states, size, settings.over(profile.first), seed, on_step)
 
 
 def edit_image(
-    painter: Painter[Any],
+    painter: Painter,
     image: Image.Image | Picture,
     instruction: str,
     *,
     size: tuple[int, int] | None = None,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     seed: int = 0,
     on_step: OnStep | None = None,
 ) -> Painted:
@@ -48,29 +47,30 @@ def edit_image(
     profile = painter.profile
     size = size or size_for(_image(image), profile)
     check_size(size, profile)
-    said = _said(painter, instruction)
-    states = guidance_branches(painter, [PictureSegment(picture_from(image, size)), said])
-    return painter.paint_picture(*states, size, settings or profile.edit, seed, on_step)
+    said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
+    states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
+    return painter.paint_picture(*states, size, settings.over(profile.edit), seed, on_step)
 
 
 def ask(
-    painter: Painter[Any],
+    painter: Painter,
     image: Image.Image | Picture | None,
     question: str,
     *,
-    settings: TextSettings | None = None,
+    settings: TextOverrides = AUTO_TEXT,
     seed: int = 0,
     on_text: OnText | None = None,
 ) -> Written:
     """Answer a question, about an image where there is one."""
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
-        state = painter.read_picture(state, picture_from(image, size_for(_image(image), profile)))
+        picture = picture_from(image, size_for(_image(image), profile))
+        state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
     state = painter.read_text(state, said.text)
-    return painter.write_text(state, settings or profile.text, seed, on_text)
+    return painter.write_text(state, settings.over(profile.text), seed, on_text)
 
 
-def _said(painter: Painter[Any], text: str) -> TextSegment:
+def _said(painter: Painter, text: str) -> TextSegment:
     if not text.strip():
         raise StrokesError("the text is empty: say what to paint or ask")
     painter.check_text(text.strip())

@@ -1,21 +1,29 @@
 """What the process asks of a unified model: read text, read a picture, write text, paint a picture.
 
-The state after a prefix is opaque here; a painter may cache whatever it likes behind it. Nothing in this folder knows
-tensors, tokens or files of a checkpoint.
+Nothing in this folder knows tensors, tokens or files of a checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from PIL import Image
 
 from .pictures import Picture
 
-State = TypeVar("State")
+# What a painter has read so far: an opaque value of the painter's own type, behind which it may cache what it likes.
+State = Any
+
+# What a model reads of a picture: the autoencoder's latents, from which it paints on, and the pixels through its vision
+# tower; or the pixels alone.
+PictureForm = Literal["latents+pixels", "pixels"]
+
+# How a guided velocity is scaled back: over the whole picture, per token, or per token on the text part alone.
+Renorm = Literal["global", "channel", "text_channel"]
+RENORMS: tuple[Renorm, ...] = get_args(Renorm)
 
 # Called while text is written: (text so far, tokens so far). May raise Cancelled.
 OnText = Callable[[str, int], None]
@@ -33,6 +41,19 @@ class TextSettings:
     max_tokens: int = 512
 
 
+@dataclass(frozen=True, kw_only=True)
+class TextOverrides:
+    """Text settings that a caller gives, field by field; None is *auto*: what the profile says."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+
+    def over(self, base: TextSettings) -> TextSettings:
+        """``base`` with everything that is given."""
+        return replace(base, **_given(self))
+
+
 @dataclass(frozen=True)
 class PaintSettings:
     """How a picture is sampled. ``steps`` are model calls of the main branch (BAGEL's "timesteps" less one)."""
@@ -41,10 +62,37 @@ class PaintSettings:
     text_guidance: float = 4.0
     image_guidance: float = 1.0
     interval: tuple[float, float] = (0.4, 1.0)
-    renorm: str = "global"  # global, channel or text_channel
+    renorm: Renorm = "global"
     renorm_min: float = 0.0
     shift: float = 3.0
     extrapolate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaintOverrides:
+    """Paint settings that a caller gives, field by field; None is *auto*: what the profile says for a first picture or an
+    edit, whichever the stage paints."""
+
+    steps: int | None = None
+    text_guidance: float | None = None
+    image_guidance: float | None = None
+    interval: tuple[float, float] | None = None
+    renorm: Renorm | None = None
+    renorm_min: float | None = None
+    shift: float | None = None
+    extrapolate: bool | None = None
+
+    def over(self, base: PaintSettings) -> PaintSettings:
+        """``base`` with everything that is given."""
+        return replace(base, **_given(self))
+
+
+def _given(overrides: TextOverrides | PaintOverrides) -> dict[str, Any]:
+    return {name: value for name, value in vars(overrides).items() if value is not None}
+
+
+# Shared, as both are values: everything *auto*.
+AUTO_TEXT, AUTO_PAINT = TextOverrides(), PaintOverrides()
 
 
 @dataclass(frozen=True)
@@ -95,11 +143,33 @@ class Painted:
     calls: int
 
 
-class Painter(Protocol[State]):
-    """A unified model as the process sees it. States are values: appending returns a new one."""
+@dataclass(frozen=True, kw_only=True)
+class LatentFormat:
+    """The latents of a painter's autoencoder: ``[channels, h, w]``, scaled as ``scale · (sample − shift)``.
+
+    ``codec`` is the autoencoder's hash, as in :attr:`Picture.codec`. ``name`` is "flux" where the latents are FLUX's, which
+    other programs know as well, else the hash.
+    """
+
+    name: str
+    codec: str
+    channels: int
+    scale: float
+    shift: float
+
+
+class Painter(Protocol):
+    """A unified model as the process sees it. States are values: appending returns a new one.
+
+    The guidance settings and the two poorer states of :meth:`paint_picture` are those of classifier-free guidance with
+    three branches; a painter may ignore those that it has no use for.
+    """
 
     @property
     def profile(self) -> Profile: ...
+
+    @property
+    def latent_format(self) -> LatentFormat: ...
 
     def blank(self) -> State:
         """The state before anything was read."""
@@ -109,8 +179,9 @@ class Painter(Protocol[State]):
         """Append one text segment; :meth:`check_text` tells beforehand whether it can be said to this model."""
         ...
 
-    def read_picture(self, state: State, picture: Picture, look_only: bool = False) -> State:
-        """Append a picture as the model both paints and sees it; only as it sees it for a mere question."""
+    def read_picture(self, state: State, picture: Picture, form: PictureForm) -> State:
+        """Append a picture in a form, which the dialect says. Raises StrokesError for pixels alone where the model has no
+        vision; of both, it then reads the latents."""
         ...
 
     def write_text(
@@ -134,6 +205,14 @@ class Painter(Protocol[State]):
         preserve: Preserve | None = None,
     ) -> Painted:
         """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
+        ...
+
+    def encode(self, picture: Picture) -> Picture:
+        """The same picture with this painter's latents."""
+        ...
+
+    def decode(self, latents: np.ndarray) -> Picture:
+        """The picture of scaled latents, float32 ``[C, h, w]`` in this painter's :attr:`latent_format`."""
         ...
 
     def check_text(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """The four stages of a round. Each takes a trajectory and returns a new one; a finished one passes through unchanged.
 
 ``seed`` is the seed of the whole process: every stage derives its own from (seed, round, stage), so round k is the same
-for any number of rounds. ``settings`` None means what the painter's profile says.
+for any number of rounds. ``settings`` are what a caller gives over the painter's profile, resolved here and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,23 @@ from PIL import Image
 from ..errors import StrokesError
 from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, Segment
-from .painter import OnStep, OnText, Painted, Painter, PaintSettings, Preserve, State, TextSettings
+from .painter import (
+    AUTO_PAINT,
+    AUTO_TEXT,
+    OnStep,
+    OnText,
+    Painted,
+    Painter,
+    PaintOverrides,
+    PaintSettings,
+    Preserve,
+    State,
+    TextOverrides,
+    TextSettings,
+    Written,
+)
 from .pictures import Picture, picture_from
 from .trajectory import (
-    Author,
     Cost,
     Critique,
     End,
@@ -37,7 +50,7 @@ from .trajectory import (
 
 
 def begin(
-    painter: Painter[Any],
+    painter: Painter,
     prompt: str,
     size: tuple[int, int] | None = None,
     image: Image.Image | Picture | None = None,
@@ -60,11 +73,11 @@ def begin(
 
 
 def plan(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
-    settings: TextSettings | None = None,
+    settings: TextOverrides = AUTO_TEXT,
     instruction: str | None = None,
     description: str | None = None,
     on_text: OnText | None = None,
@@ -78,21 +91,18 @@ def plan(
         return trajectory
     trajectory.expect("plan")
     check_fits(painter, trajectory)
-    dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
+    dialect = dialect_of(painter.profile)
     start = dialect.plan_start(instruction) if instruction and description is None else ""
     if instruction and not start:
         text = dialect.write_plan(instruction, description or "")
         painter.check_text(text)
         return trajectory.with_plan(Plan(instruction.strip(), (description or "").strip(), text, origin=Origin("user")))
 
-    began = perf_counter()
     painter.check_text(start)
-    state = _read(painter, dialect.segments(trajectory, "plan"))
-    derived_seed = stage_seed(seed, trajectory.round_index, "plan")
-    written = painter.write_text(state, settings, derived_seed, on_text, start)
+    written, origin = _write(painter, trajectory, "plan", seed, settings, on_text, start)
+    if instruction or description:
+        origin = replace(origin, author="user")
     parsed = dialect.parse_plan(written.text)
-    author: Author = "user" if instruction or description else "model"
-    origin = _origin(painter, seed, settings, began, tokens=written.tokens, author=author)
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))
     problem = "the model wrote no plan" if parsed.ends else parsed.problem
@@ -106,11 +116,11 @@ def plan(
 
 
 def sketch(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     image: Image.Image | Picture | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
@@ -125,11 +135,11 @@ def sketch(
 
 
 def inspect(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
-    settings: TextSettings | None = None,
+    settings: TextOverrides = AUTO_TEXT,
     verdict: Literal["model", "accept", "correct"] = "model",
     critique: str | None = None,
     correction: str | None = None,
@@ -142,7 +152,7 @@ def inspect(
     if trajectory.ended:
         return trajectory
     trajectory.expect("inspect")
-    dialect, settings = dialect_of(painter.profile), settings or painter.profile.text
+    dialect = dialect_of(painter.profile)
     critique, correction = (critique or "").strip(), (correction or "").strip()
     if problem := verdict_problem(verdict, critique, correction):
         raise StrokesError(problem)
@@ -153,23 +163,19 @@ def inspect(
         return trajectory.with_critique(given)
 
     check_fits(painter, trajectory)
-    began = perf_counter()
-    state = _read(painter, dialect.segments(trajectory, "inspect"))
-    derived_seed = stage_seed(seed, trajectory.round_index, "inspect")
-    written = painter.write_text(state, settings, derived_seed, on_text)
+    written, origin = _write(painter, trajectory, "inspect", seed, settings, on_text)
     parsed = dialect.parse_critique(written.text)
-    origin = _origin(painter, seed, settings, began, tokens=written.tokens)
     return trajectory.with_critique(
         Critique(written.text, parsed.explanation, parsed.correction, parsed.accepted, parsed.problem, origin)
     )
 
 
 def refine(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     *,
     seed: int = 0,
-    settings: PaintSettings | None = None,
+    settings: PaintOverrides = AUTO_PAINT,
     image: Image.Image | Picture | None = None,
     finished: bool | None = None,
     mask: np.ndarray | None = None,
@@ -223,12 +229,6 @@ def verdict_problem(verdict: str, critique: str, correction: str) -> str:
     return ""
 
 
-def paint_defaults(painter: Painter[Any], trajectory: Trajectory, stage: Literal["sketch", "refine"]) -> PaintSettings:
-    """What the profile says: settings of an edit where the model sees a picture at this stage, else of a first one."""
-    seen = dialect_of(painter.profile).segments(trajectory, stage)
-    return painter.profile.edit if any(isinstance(s, PictureSegment) for s in seen) else painter.profile.first
-
-
 def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Which tokens of a (rows, columns) grid a mask ``[h, w]`` laid over it touches with any value above 0.
 
@@ -246,14 +246,14 @@ def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return touched
 
 
-def check_fits(painter: Painter[Any], trajectory: Trajectory) -> None:
+def check_fits(painter: Painter, trajectory: Trajectory) -> None:
     """Raise StrokesError where a trajectory begun with another model has a prompt or a canvas this one cannot take."""
     if trajectory.model != painter.profile.name:
         painter.check_text(dialect_of(painter.profile).opening(trajectory.prompt))
         check_size(trajectory.size, painter.profile)
 
 
-def guidance_branches(painter: Painter[State], segments: Iterable[Segment]) -> tuple[State, State, State]:
+def guidance_branches(painter: Painter, segments: Iterable[Segment]) -> tuple[State, State, State]:
     """The state after the segments, and the two poorer ones that painting is guided away from.
 
     As BAGEL's ``interleave_inference``: the text-free state is the prefix before the last text, the image-free one has
@@ -262,7 +262,7 @@ def guidance_branches(painter: Painter[State], segments: Iterable[Segment]) -> t
     main = text_free = image_free = painter.blank()
     for segment in segments:
         if isinstance(segment, PictureSegment):
-            main = text_free = painter.read_picture(main, segment.picture)
+            main = text_free = painter.read_picture(main, segment.picture, segment.form)
         else:
             text_free = main
             main = painter.read_text(main, segment.text)
@@ -275,46 +275,58 @@ def stage_seed(seed: int, round_index: int, stage: str) -> int:
     return int.from_bytes(sha256(f"{seed}/{round_index}/{stage}".encode()).digest()[:8], "big") >> 1
 
 
-def _read(painter: Painter[State], segments: Iterable[Segment]) -> State:
+def _read(painter: Painter, segments: Iterable[Segment]) -> State:
     state = painter.blank()
     for segment in segments:
         if isinstance(segment, PictureSegment):
-            state = painter.read_picture(state, segment.picture)
+            state = painter.read_picture(state, segment.picture, segment.form)
         else:
             state = painter.read_text(state, segment.text)
     return state
 
 
+def _write(
+    painter: Painter,
+    trajectory: Trajectory,
+    stage: Literal["plan", "inspect"],
+    seed: int,
+    settings: TextOverrides,
+    on_text: OnText | None,
+    start: str = "",
+) -> tuple[Written, Origin]:
+    """What the model writes at a stage."""
+    began = perf_counter()
+    resolved = settings.over(painter.profile.text)
+    state = _read(painter, dialect_of(painter.profile).segments(trajectory, stage))
+    derived_seed = stage_seed(seed, trajectory.round_index, stage)
+    written = painter.write_text(state, resolved, derived_seed, on_text, start)
+    return written, _origin(painter, seed, resolved, Cost(tokens=written.tokens, seconds=_since(began)))
+
+
 def _paint(
-    painter: Painter[Any],
+    painter: Painter,
     trajectory: Trajectory,
     stage: Literal["sketch", "refine"],
     seed: int,
-    settings: PaintSettings | None,
+    settings: PaintOverrides,
     on_step: OnStep | None,
     preserve: Preserve | None = None,
 ) -> tuple[Painted, Origin]:
+    """What the model paints at a stage: an edit where it sees a picture, else a first one."""
     check_fits(painter, trajectory)
     began = perf_counter()
     segments = dialect_of(painter.profile).segments(trajectory, stage)
-    settings = settings or paint_defaults(painter, trajectory, stage)
+    edits = any(isinstance(segment, PictureSegment) for segment in segments)
+    resolved = settings.over(painter.profile.edit if edits else painter.profile.first)
     derived_seed = stage_seed(seed, trajectory.round_index, stage)
     painted = painter.paint_picture(
-        *guidance_branches(painter, segments), trajectory.size, settings, derived_seed, on_step, preserve
+        *guidance_branches(painter, segments), trajectory.size, resolved, derived_seed, on_step, preserve
     )
-    return painted, _origin(painter, seed, settings, began, calls=painted.calls)
+    return painted, _origin(painter, seed, resolved, Cost(painted.calls, seconds=_since(began)))
 
 
-def _origin(
-    painter: Painter[Any],
-    seed: int,
-    settings: TextSettings | PaintSettings,
-    began: float,
-    calls: int = 0,
-    tokens: int = 0,
-    author: Author = "model",
-) -> Origin:
-    return Origin(author, seed, _json(settings), Cost(calls, tokens, _since(began)), painter.profile.name)
+def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings, cost: Cost) -> Origin:
+    return Origin("model", seed, _json(settings), cost, painter.profile.name)
 
 
 def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:

@@ -108,14 +108,24 @@ class NetworkSize:
     def config(self, vocab_size: int, latent_channels: int) -> BagelConfig:
         return BagelConfig(
             language=LanguageConfig(
-                vocab_size, self.hidden, self.intermediate, self.layers, self.heads, self.kv_heads,
-                self.hidden // self.heads, rope_theta=10000.0,
+                vocab_size=vocab_size,
+                hidden_size=self.hidden,
+                intermediate_size=self.intermediate,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.kv_heads,
+                head_dim=self.hidden // self.heads,
+                rope_theta=10000.0,
             ),
             vision=VisionConfig(
-                self.vision_hidden, 2 * self.vision_hidden, self.vision_layers, self.vision_heads,
-                self.vision_patch, self.canvas // self.vision_patch,
+                hidden_size=self.vision_hidden,
+                intermediate_size=2 * self.vision_hidden,
+                num_hidden_layers=self.vision_layers,
+                num_attention_heads=self.vision_heads,
+                patch_size=self.vision_patch,
+                patches_per_side=self.canvas // self.vision_patch,
             ),
             latent_patch_size=2,
             latent_channels=latent_channels,
             max_latent_size=self.canvas // 16,
-        )  # fmt: skip
+        )

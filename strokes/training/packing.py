@@ -66,9 +66,8 @@ class Batch:
             latents = torch.cat((latents, own_latents))
         shown = latents[self.latent_picture.to(device)]
         noise = self.latent_noise.to(device)[:, None, None, None]
-        self.packed.latents = shown + noise * torch.randn_like(shown)
-        self.packed.pixels = pixels[self.pixel_picture.to(device)]
-        return self.packed
+        noisy = shown + noise * torch.randn_like(shown)
+        return self.packed.with_pictures(noisy, pixels[self.pixel_picture.to(device)])
 
 
 class Batcher:

@@ -7,15 +7,27 @@ from html import escape
 from io import BytesIO
 
 from ..process.pictures import Picture
-from ..process.sheet import _TILE, _cost, _note, outcome
+from ..process.sheet import TILE, cost_line, origin_line, outcome, shortened
 from ..process.trajectory import Origin, Round, Trajectory
+
+# Bounds on what is shown.
+MAX_ROUNDS, MAX_CHARACTERS = 400, 20_000
 
 
 def html_page(trajectory: Trajectory) -> str:
-    """The whole trajectory as one HTML page that needs no other file: styles inline, pictures as data URIs."""
-    rounds = "\n".join(_section(step, number) for number, step in enumerate(trajectory.rounds, 1))
+    """The trajectory as one HTML page that needs no other file: styles inline, pictures as data URIs.
+
+    Of more than :data:`MAX_ROUNDS` rounds the first and the last are shown, of longer texts the beginning.
+    """
+    sections = [_section(round_, number) for number, round_ in _shown(trajectory)]
+    if left_out := len(trajectory.rounds) - len(sections):
+        sections.insert(len(sections) // 2, f"<section><h2>… {left_out:,} rounds left out</h2></section>")
+    rounds = "\n".join(sections)
     start = f"<section><h2>Start</h2>{_figure(trajectory.start, 'start', '')}</section>" if trajectory.start else ""
-    title, small = escape(trajectory.prompt), escape(f"{trajectory.model} · {_cost(trajectory)}".strip(" ·"))
+    title, small = (
+        escape(shortened(trajectory.prompt, MAX_CHARACTERS)),
+        escape(f"{trajectory.model} · {cost_line(trajectory)}".strip(" ·")),
+    )
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -34,18 +46,26 @@ def html_page(trajectory: Trajectory) -> str:
 """
 
 
-def _section(step: Round, number: int) -> str:
-    plan, critique, refinement = step.plan, step.critique, step.refinement
+def _shown(trajectory: Trajectory) -> list[tuple[int, Round]]:
+    numbered = list(enumerate(trajectory.rounds, 1))
+    half = MAX_ROUNDS // 2
+    return numbered if len(numbered) <= MAX_ROUNDS else [*numbered[:half], *numbered[-half:]]
+
+
+def _section(round_: Round, number: int) -> str:
+    plan, critique, refinement = round_.plan, round_.critique, round_.refinement
     cells = [
         _text("Plan", plan.origin, ("p", plan.instruction), ("p.faint", plan.description), ("p.problem", plan.problem)),
-        _figure(step.sketch.picture, f"round {number}, sketch", _note(step.sketch.origin)) if step.sketch else "",
+        _figure(round_.sketch.picture, f"round {number}, sketch", origin_line(round_.sketch.origin))
+        if round_.sketch
+        else "",
     ]
     if critique:
         chip = ("b.accepted", "Accepted") if critique.accepted else ("b.correct", "To correct")
         said = ("p.faint", critique.explanation), ("p", critique.correction), ("p.problem", critique.problem)
         cells.append(_text("Inspect", critique.origin, chip, *said))
     if refinement and refinement.picture:
-        cells.append(_figure(refinement.picture, f"round {number}, refined", _note(refinement.origin)))
+        cells.append(_figure(refinement.picture, f"round {number}, refined", origin_line(refinement.origin)))
     elif refinement:
         cells.append(_text("Refine", refinement.origin, ("p.faint", "Accepted, nothing repainted")))
     return f"<section><h2>Round {number}</h2><div class=row>{''.join(f'<div>{cell}</div>' for cell in cells)}</div></section>"
@@ -57,15 +77,15 @@ def _text(title: str, origin: Origin, *parts: tuple[str, str]) -> str:
     for element, text in parts:
         name, _, style = element.partition(".")
         attribute = f' class="{style}"' if style else ""
-        body += f"<{name}{attribute}>{escape(text)}</{name}>" if text else ""
-    return f"<h3>{title}</h3>{body}<small>{_note(origin)}</small>"
+        body += f"<{name}{attribute}>{escape(shortened(text, MAX_CHARACTERS))}</{name}>" if text else ""
+    return f"<h3>{title}</h3>{body}<small>{origin_line(origin)}</small>"
 
 
 def _figure(picture: Picture, label: str, note: str) -> str:
     data = BytesIO()
     picture.image.save(data, "PNG")
     source = base64.b64encode(data.getvalue()).decode()
-    style = ' class="pixels"' if max(picture.image.size) <= _TILE // 2 else ""
+    style = ' class="pixels"' if max(picture.image.size) <= TILE // 2 else ""
     image = f'<img{style} alt="{label}" src="data:image/png;base64,{source}">'
     return f"<figure>{image}<figcaption><small>{note}</small></figcaption></figure>"
 

@@ -58,9 +58,9 @@ def test_a_model_without_vision_still_paints_and_says_it_cannot_look(folder):
     edit(folder / "ema.safetensors", blind)
     painter = BagelPainter(load(folder))
     picture = Picture(Image.new("RGB", (64, 64)))
-    assert len(painter.read_picture(painter.blank(), picture).segments) == 1
+    assert len(painter.read_picture(painter.blank(), picture, "latents+pixels").segments) == 1
     with pytest.raises(StrokesError, match="without vision"):
-        painter.read_picture(painter.blank(), picture, look_only=True)
+        painter.read_picture(painter.blank(), picture, "pixels")
 
 
 def drop(key):
@@ -137,7 +137,8 @@ def test_latents_of_the_same_autoencoder_are_kept_and_others_encoded_anew(toy_pa
     image = Image.new("RGB", (64, 64), "red")
     own = Picture(image, latents, toy_painter.checkpoint.codec)
     foreign = Picture(image, latents, "another")
-    kept, encoded = (toy_painter.read_picture(toy_painter.blank(), p).segments[0].content for p in (own, foreign))
+    both = (toy_painter.read_picture(toy_painter.blank(), p, "latents+pixels") for p in (own, foreign))
+    kept, encoded = (prefix.segments[0].content for prefix in both)
     assert torch.equal(kept, torch.from_numpy(latents))
     assert not torch.equal(encoded, kept)
 

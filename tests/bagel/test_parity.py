@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,18 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from strokes.bagel.engine.flow import guided, timesteps
-from strokes.bagel.images import resized
-from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, ResizeRule, VisionConfig
+from strokes.bagel.network.config import BAGEL_7B, BagelConfig, LanguageConfig, VisionConfig
 from strokes.bagel.network.model import Bagel
 from strokes.bagel.parity.compare import compare_folder, format_table
 from strokes.bagel.parity.golden import GoldenSet
-from strokes.bagel.parity.scenarios import Scaled, Skipped, parts
-from strokes.bagel.weights.checkpoint import load_tokenizer
+from strokes.bagel.parity.scenarios import scenarios
+from strokes.bagel.parity.values import Scaled, Skipped
 from strokes.errors import StrokesError
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-TOY, COMMON = GOLDEN / "toy", GOLDEN / "common"
+TOY = Path(__file__).parent.parent / "golden" / "toy"
 
 
 def read(path: Path):
@@ -273,8 +269,26 @@ def test_missing_weight_is_one_line(copy, file, key):
 def other_set(folder: Path) -> None:
     """A set with other sizes, ids, grids, step counts and layers and no autoencoder; the engine's own results."""
     config = BagelConfig(
-        language=LanguageConfig(301, 48, 80, 3, 3, 1, 16, rope_theta=5e5, rms_norm_eps=1e-5),
-        vision=VisionConfig(24, 40, 1, 2, 16, 5, layer_norm_eps=1e-5),
+        language=LanguageConfig(
+            vocab_size=301,
+            hidden_size=48,
+            intermediate_size=80,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            num_key_value_heads=1,
+            head_dim=16,
+            rope_theta=5e5,
+            rms_norm_eps=1e-5,
+        ),
+        vision=VisionConfig(
+            hidden_size=24,
+            intermediate_size=40,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            patch_size=16,
+            patches_per_side=5,
+            layer_norm_eps=1e-5,
+        ),
         latent_patch_size=1,
         latent_channels=12,
         max_latent_size=11,
@@ -298,7 +312,7 @@ def other_set(folder: Path) -> None:
     names = ("prompt", "prompt2", "question", "gen_think_system", "vlm_think_system")
     prompts = {name: list(range(20 + i, 23 + 3 * i)) for i, name in enumerate(names)}
     think = {"think": True, "max_think_token_n": 4}
-    scenarios = {
+    facts_of = {
         "greedy_text": {"fed_tokens": [0] * 3},
         "t2i_defaults": {"hyper": {"image_shapes": [24, 40], "num_timesteps": 3}},
         "edit_think": {"hyper": {**think, "num_timesteps": 4, "cfg_renorm_type": "channel"}},
@@ -323,7 +337,7 @@ def other_set(folder: Path) -> None:
         "train.packed_timesteps": torch.cat([torch.full((rows,), t) for rows, t in times]),
     }
     save_file(inputs, folder / "inputs.safetensors")
-    meta = {"prompt_ids": prompts, "scenarios": scenarios, "aliases": {}}
+    meta = {"prompt_ids": prompts, "scenarios": facts_of, "aliases": {}}
 
     def save() -> None:
         save_file(expected, folder / "expected_fp32.safetensors")
@@ -331,14 +345,14 @@ def other_set(folder: Path) -> None:
 
     save()
     s = GoldenSet.read(folder)
-    scenarios["train"]["grad_norms"] = s.scenarios["train"]["grad_norms"] = {"vae2llm.bias": 1.0, "llm2vae.bias": 1.0}
-    for _, part in parts(s):
-        for name, value in part(s):
+    facts_of["train"]["grad_norms"] = s.facts["train"]["grad_norms"] = {"vae2llm.bias": 1.0, "llm2vae.bias": 1.0}
+    for _, scenario in scenarios(s):
+        for name, value in scenario(s):
             if isinstance(value, torch.Tensor):
                 expected[name] = value.detach().clone(memory_format=torch.contiguous_format)
             elif not isinstance(value, Skipped):
                 group, *inner = name.split(".", 2)
-                facts = scenarios.setdefault(group, {})
+                facts = facts_of.setdefault(group, {})
                 if len(inner) == 2:
                     facts = facts.setdefault(inner[0], {})
                 facts[inner[-1]] = value.value if isinstance(value, Scaled) else value
@@ -380,107 +394,6 @@ def test_layers_come_from_the_operations(copy):
     model = Bagel(BAGEL_7B, operations, device="meta")
     ours = tuple(vars(operations).values())
     plain = tuple(getattr(nn, name) for name in LAYERS)
-    assert [
-        name for name, module in model.named_modules() if isinstance(module, plain) and not isinstance(module, ours)
-    ] == []
+    assert not [m for m in model.modules() if isinstance(m, plain) and not isinstance(m, ours)]
     # Per decoder layer 14 linears and 8 norms, per vision layer 6 linears and 2 norms; then what stands around them.
     assert made == {"Linear": 28 * 14 + 26 * 6 + 8, "Embedding": 2, "LayerNorm": 26 * 2 + 1, "RMSNorm": 28 * 8 + 2}
-
-
-def released_shapes() -> dict[str, tuple[int, ...]]:
-    """The keys of the published ema.safetensors, written down from section 2.2 of the reference's description."""
-    out: dict[str, tuple[int, ...]] = {
-        "language_model.model.embed_tokens.weight": (152064, 3584),
-        "language_model.lm_head.weight": (152064, 3584),
-        "language_model.model.norm.weight": (3584,),
-        "language_model.model.norm_moe_gen.weight": (3584,),
-        "time_embedder.mlp.0.weight": (3584, 256),
-        "time_embedder.mlp.2.weight": (3584, 3584),
-        "vae2llm.weight": (3584, 64),
-        "vae2llm.bias": (3584,),
-        "llm2vae.weight": (64, 3584),
-        "llm2vae.bias": (64,),
-        "latent_pos_embed.pos_embed": (4096, 3584),
-        "vit_pos_embed.pos_embed": (4900, 3584),
-        "connector.fc1.weight": (3584, 1152),
-        "connector.fc2.weight": (3584, 3584),
-        "vit_model.vision_model.embeddings.patch_embedding.weight": (1152, 588),
-        "vit_model.vision_model.embeddings.patch_embedding.bias": (1152,),
-        "vit_model.vision_model.embeddings.position_embedding.weight": (4900, 1152),
-        "vit_model.vision_model.post_layernorm.weight": (1152,),
-        "vit_model.vision_model.post_layernorm.bias": (1152,),
-    }
-    for name in ("time_embedder.mlp.0", "time_embedder.mlp.2", "connector.fc1", "connector.fc2"):
-        out[f"{name}.bias"] = (3584,)
-    for i in range(28):
-        layer = f"language_model.model.layers.{i}"
-        for gen in ("", "_moe_gen"):
-            for name, rows in (("q", 3584), ("k", 512), ("v", 512)):
-                out[f"{layer}.self_attn.{name}_proj{gen}.weight"] = (rows, 3584)
-                out[f"{layer}.self_attn.{name}_proj{gen}.bias"] = (rows,)
-            out[f"{layer}.self_attn.o_proj{gen}.weight"] = (3584, 3584)
-            out[f"{layer}.self_attn.q_norm{gen}.weight"] = (128,)
-            out[f"{layer}.self_attn.k_norm{gen}.weight"] = (128,)
-            out[f"{layer}.mlp{gen}.gate_proj.weight"] = (18944, 3584)
-            out[f"{layer}.mlp{gen}.up_proj.weight"] = (18944, 3584)
-            out[f"{layer}.mlp{gen}.down_proj.weight"] = (3584, 18944)
-            out[f"{layer}.input_layernorm{gen}.weight"] = (3584,)
-            out[f"{layer}.post_attention_layernorm{gen}.weight"] = (3584,)
-    for i in range(26):
-        layer = f"vit_model.vision_model.encoder.layers.{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            out[f"{layer}.self_attn.{name}.weight"] = (1152, 1152)
-            out[f"{layer}.self_attn.{name}.bias"] = (1152,)
-        for name in ("layer_norm1", "layer_norm2"):
-            out[f"{layer}.{name}.weight"] = out[f"{layer}.{name}.bias"] = (1152,)
-        out[f"{layer}.mlp.fc1.weight"], out[f"{layer}.mlp.fc1.bias"] = (4304, 1152), (4304,)
-        out[f"{layer}.mlp.fc2.weight"], out[f"{layer}.mlp.fc2.bias"] = (1152, 4304), (1152,)
-    return out
-
-
-def test_released_size():
-    state = Bagel(BAGEL_7B, device="meta").state_dict()
-    assert {key: tuple(tensor.shape) for key, tensor in state.items()} == released_shapes()
-    assert len(state) == 1223
-    assert sum(tensor.numel() for tensor in state.values()) == 14_607_260_128
-
-
-def test_resize_sizes():
-    vae, vit = ResizeRule(1024, 512, 16), ResizeRule(980, 224, 14)
-    rules = {"vae": vae, "vit_of_original": vit, "vit_min378": ResizeRule(980, 378, 14)}
-    rules["vlm_eval"] = ResizeRule(980, 378, 14, max_pixels=2_007_040)
-    for row in read(COMMON / "resize_sizes.json"):
-        size = tuple(row["original"])
-        found = {name: list(resized(size, rule)) for name, rule in rules.items()}
-        found["vit_of_vae"] = list(resized(tuple(found["vae"]), vit))
-        assert found == {name: row[name] for name in found}, size
-        assert found["vae"][0] * found["vae"][1] // 256 == row["latent_tokens"]
-
-
-SCHEDULES = read(COMMON / "schedules.json")
-
-
-@pytest.mark.parametrize("row", SCHEDULES, ids=[f"{row['num_timesteps']}-{row['shift']:g}" for row in SCHEDULES])
-def test_schedules(row):
-    found = timesteps(row["num_timesteps"] - 1, row["shift"])
-    assert found == pytest.approx(row["t"], abs=1e-6)
-    assert len(found) - 1 == row["model_calls"]
-    assert sum(guided(t, (0.4, 1.0)) for t in found[:-1]) == row["guided_calls_interval_0p4"]
-
-
-def test_tokenizer_ids():
-    root = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
-    folder = root / "comfy" / "text_encoders" / "qwen25_tokenizer"
-    if not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
-        pytest.skip("no Qwen2.5 tokenizer: set COMFYUI_PATH to a ComfyUI checkout to compare token ids")
-    tokenizer, table = load_tokenizer(folder), read(COMMON / "tokenizer_ids.json")
-    assert {token: tokenizer.token_to_id(token) for token in table["special"]} == table["special"]
-    # The engine keeps typed control tokens as plain text; the table was made without that.
-    tokenizer.encode_special_tokens = False
-    # ComfyUI's copy knows four more tokens (<think> among them) than the checkpoint's, after all of its own.
-    extra = [tokenizer.id_to_token(i) for i in range(max(table["special"].values()) + 1, tokenizer.get_vocab_size())]
-    rows = [row for row in table["rows"] if not any(token in row["text"] for token in extra)]
-    assert len(rows) >= 10
-    for row in rows:
-        assert tokenizer.encode(row["text"], add_special_tokens=False).ids == row["ids"], row["text"]
-        assert tokenizer.decode(row["ids"], skip_special_tokens=False) == row["decoded"]

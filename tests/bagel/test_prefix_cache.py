@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,8 +14,8 @@ from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
 from strokes.process.dialects import DIALECTS
-from strokes.process.dialects.tags import TagDialect
-from strokes.process.painter import PaintSettings
+from strokes.process.dialects.tags import MINIATURE, PAPER
+from strokes.process.painter import PaintOverrides
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -93,9 +95,9 @@ def test_least_recently_used_goes_first(toy_painter):
 
 
 def one_round(checkpoint, monkeypatch, view):
-    monkeypatch.setitem(DIALECTS, "miniature", TagDialect(view))
+    monkeypatch.setitem(DIALECTS, "miniature", replace(MINIATURE, view=view))
     painter = BagelPainter(checkpoint)
-    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+    quick = PaintOverrides(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
     t = stages.begin(painter, "a red circle")
     t = stages.plan(painter, t, instruction="add a red circle", description="a red circle")
     t = stages.sketch(painter, t, settings=quick)
@@ -114,22 +116,22 @@ def test_a_round_prefills_every_segment_once(toy_checkpoint, monkeypatch):
 
 
 def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, monkeypatch):
-    monkeypatch.setitem(DIALECTS, "miniature", TagDialect("whole"))
+    monkeypatch.setitem(DIALECTS, "miniature", PAPER)
     painter = BagelPainter(toy_checkpoint)
     t = stages.plan(painter, stages.begin(painter, "a red circle"))
     assert painter.prefix_cache.counts.prefilled == 1
     decoded = painter.prefix_cache.counts.decoded
     assert decoded > 1
-    stages.sketch(painter, t, settings=PaintSettings(steps=1))
+    stages.sketch(painter, t, settings=PaintOverrides(steps=1))
     assert (painter.prefix_cache.counts.prefilled, painter.prefix_cache.counts.decoded) == (2, decoded)
 
 
 def test_pictures_do_not_depend_on_what_the_memo_held(toy_checkpoint):
-    quick = PaintSettings(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
+    quick = PaintOverrides(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
 
     def run(painter):
         t = stages.begin(painter, "a red circle and a blue square")
-        return loop.run(painter, t, 2, seed=3, sketch_settings=quick, refine_settings=quick)
+        return loop.run(painter, t, 2, seed=3, settings=loop.StageSettings(sketch=quick, refine=quick))
 
     warm, cold = (
         BagelPainter(toy_checkpoint),

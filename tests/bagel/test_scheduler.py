@@ -13,10 +13,10 @@ from strokes.bagel.painter import BagelPainter
 from strokes.bagel.scheduler import run_batched
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
-from strokes.process.painter import PaintSettings, TextSettings
+from strokes.process.painter import PaintOverrides, TextOverrides, TextSettings
 
-QUICK = PaintSettings(steps=3, text_guidance=2.0, interval=(0.0, 1.0))
-BRIEF = TextSettings(max_tokens=12)
+QUICK = PaintOverrides(steps=3, text_guidance=2.0, interval=(0.0, 1.0))
+BRIEF = TextOverrides(max_tokens=12)
 PROMPTS = (
     "a red circle",
     "a blue square above a red circle",
@@ -35,10 +35,7 @@ def process(prompt, seed, rounds=1):
             stages.begin(painter, prompt),
             rounds,
             seed=seed,
-            plan_settings=BRIEF,
-            inspect_settings=BRIEF,
-            sketch_settings=QUICK,
-            refine_settings=QUICK,
+            settings=loop.StageSettings(plan=BRIEF, inspect=BRIEF, sketch=QUICK, refine=QUICK),
         )
         texts = [text for r in done.rounds for text in (r.plan.text, r.critique.text)]
         return texts, [picture.latents for _, picture in done.pictures]
@@ -48,13 +45,13 @@ def process(prompt, seed, rounds=1):
 
 def one_shot(painter):
     """Guided away from no context at all, with velocities extrapolated."""
-    settings = PaintSettings(steps=8, text_guidance=2.0, interval=(0.0, 1.0), extrapolate=True)
+    settings = PaintOverrides(steps=8, text_guidance=2.0, interval=(0.0, 1.0), extrapolate=True)
     return [], [oneshot.text_to_image(painter, "a red circle", settings=settings).picture.latents]
 
 
 def edit(painter):
     """Three branches, and a picture that has to be encoded."""
-    settings = PaintSettings(steps=3, text_guidance=2.0, image_guidance=2.0, interval=(0.0, 1.0))
+    settings = PaintOverrides(steps=3, text_guidance=2.0, image_guidance=2.0, interval=(0.0, 1.0))
     image = Image.new("RGB", (64, 64), (200, 30, 30))
     return [], [oneshot.edit_image(painter, image, "add a blue circle", settings=settings).picture.latents]
 
@@ -98,7 +95,7 @@ def test_an_error_in_a_job_stops_all(toy_painter):
             ended.append("good")
 
     def bad(painter):
-        painter.write_text(painter.read_text(painter.blank(), "a red circle"), BRIEF, 0)
+        painter.write_text(painter.read_text(painter.blank(), "a red circle"), TextSettings(max_tokens=12), 0)
         stages.begin(painter, "a purple elephant")
 
     with pytest.raises(StrokesError, match="does not know"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from strokes.bagel.engine import flow
 from strokes.bagel.engine.prefix import Prefix, Segment
-from strokes.bagel.engine.text import choose, decode
+from strokes.bagel.engine.text import decode, greedy, sampled, token_choice
 from strokes.errors import Cancelled, StrokesError
 
 
@@ -18,19 +18,20 @@ def generator() -> torch.Generator:
 
 
 def test_greedy_takes_the_largest():
-    assert choose(torch.tensor([0.0, 3.0, 1.0]), 0.0, 1.0, generator()) == 1
+    logits = torch.tensor([0.0, 3.0, 1.0])
+    assert greedy(logits) == token_choice(0.0, 1.0, 0)(logits) == 1
 
 
 def test_top_p_keeps_the_smallest_set_of_that_mass():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    seen = {choose(logits, 1.0, 0.6, generator().manual_seed(i)) for i in range(200)}
+    seen = {sampled(logits, 1.0, 0.6, generator().manual_seed(i)) for i in range(200)}
     assert seen == {0, 1}
-    assert {choose(logits, 1.0, 0.01, generator().manual_seed(i)) for i in range(20)} == {0}
+    assert {sampled(logits, 1.0, 0.01, generator().manual_seed(i)) for i in range(20)} == {0}
 
 
 def test_temperature_flattens():
     logits = torch.tensor([2.0, 0.0])
-    cold, hot = (sum(choose(logits, t, 1.0, generator().manual_seed(i)) for i in range(300)) for t in (0.3, 5.0))
+    cold, hot = (sum(sampled(logits, t, 1.0, generator().manual_seed(i)) for i in range(300)) for t in (0.3, 5.0))
     assert cold < 10 < 80 < hot
 
 
@@ -38,7 +39,7 @@ def test_decoding_repeats_with_its_seed_and_respects_the_limit(toy_painter):
     blocks = toy_painter.prefix_cache.blocks(Prefix((Segment("text", (7, 8)),)))
 
     def write(seed):
-        return decode(toy_painter.runner, blocks, 4, 6, temperature=5.0, seed=seed)[0]
+        return decode(toy_painter.runner, blocks, 4, 6, choose=token_choice(5.0, 1.0, seed))[0]
 
     assert write(1) == write(1)
     assert len({tuple(write(seed)) for seed in range(6)}) > 1
@@ -58,7 +59,7 @@ def test_a_callback_may_cancel_between_tokens(toy_painter):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        decode(toy_painter.runner, [], 0, 5, temperature=9.0, seed=3, on_token=stop)
+        decode(toy_painter.runner, [], 0, 5, choose=token_choice(9.0, 1.0, 3), on_token=stop)
 
 
 @given(calls=st.integers(1, 60), shift=st.floats(0.5, 8))
@@ -70,16 +71,17 @@ def test_times_fall_from_one_to_zero(calls, shift):
 
 def test_an_unknown_renorm_is_named():
     with pytest.raises(StrokesError, match="'local'.*global"):
-        flow.combine(torch.ones(1, 4), None, None, 4, 1, "local", 0)
+        flow.combine(torch.ones(1, 4), None, None, flow.Guidance(renorm="local"))
 
 
 def test_renorm_never_lengthens_and_its_floor_holds():
     v, v_text = torch.randn(6, 4, generator=generator()), torch.randn(6, 4, generator=generator().manual_seed(1))
     raw = v_text + 5 * (v - v_text)
     for kind in ("global", "channel"):
-        assert flow.combine(v, v_text, None, 5, 1, kind, 0.0).norm() <= v.norm() * 1.0001
-    assert torch.allclose(flow.combine(v, v_text, None, 5, 1, "global", 1.0), raw)
-    assert torch.equal(flow.combine(v, v_text, None, 1.0, 2.0, "global", 0.0), v)
+        shortened = flow.combine(v, v_text, None, flow.Guidance(text=5, renorm=kind))
+        assert shortened.norm() <= v.norm() * 1.0001
+    assert torch.allclose(flow.combine(v, v_text, None, flow.Guidance(text=5, renorm_min=1.0)), raw)
+    assert torch.equal(flow.combine(v, v_text, None, flow.Guidance(text=1.0, image=2.0)), v)
 
 
 def run(same_text, same_image, guidance, calls=4):
@@ -89,11 +91,12 @@ def run(same_text, same_image, guidance, calls=4):
         asked.append(tuple(names))
         return [x * {"main": 1.0, "text_free": 0.5, "image_free": 0.2}[n] for n in names]
 
-    flow.sample(velocities, torch.ones(2, 4), calls, 1.0, guidance, same_text, same_image)
+    flow_settings = flow.FlowSettings(calls, 1.0, guidance)
+    flow.sample(velocities, torch.ones(2, 4), flow_settings, same_text=same_text, same_image=same_image)
     return asked
 
 
-def test_equal_contexts_are_folded_and_guidance_off_runs_one_branch():
+def test_branches_of_one_prefix_are_folded_and_guidance_off_runs_one_branch():
     both = flow.Guidance(text=4, image=2, interval=(0.0, 1.0))
     assert run(False, False, both) == [("main", "text_free", "image_free")] * 4
     assert run(False, True, both) == [("main", "text_free")] * 4
@@ -106,8 +109,8 @@ def test_equal_contexts_are_folded_and_guidance_off_runs_one_branch():
 def test_folding_the_image_branch_equals_running_it(toy_painter):
     """With equal contexts an image scale g is a text scale 1 + g·(s − 1): what the reference's app computes twice."""
     v, v_text = torch.randn(6, 4, generator=generator()), torch.randn(6, 4, generator=generator().manual_seed(1))
-    twice = flow.combine(v, v_text, v, 4.0, 1.5, "global", 0.0)
-    assert torch.allclose(twice, flow.combine(v, v_text, None, 1 + 1.5 * 3, 1.0, "global", 0.0), atol=1e-6)
+    twice = flow.combine(v, v_text, v, flow.Guidance(text=4.0, image=1.5))
+    assert torch.allclose(twice, flow.combine(v, v_text, None, flow.Guidance(text=1 + 1.5 * 3)), atol=1e-6)
 
 
 def test_extrapolation_is_exact_on_a_polynomial_and_runs_19_of_49():

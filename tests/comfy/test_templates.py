@@ -25,6 +25,28 @@ DOWNLOADS = ("Sketch, ControlNet, refine (FLUX)", "Sketch and upscale model", "S
 HERE = [name for name in TEMPLATES if name not in DOWNLOADS]
 STAGES = ("StrokesPlan", "StrokesSketch", "StrokesInspect", "StrokesRefine")
 
+SAVED = PACK / "tests" / "fixtures" / "workflow-0.1.json"
+# Widgets are saved by position, so one that moved would take another's value.
+WIDGETS = {
+    "StrokesLoadModel": {"checkpoint": "strokes-embedded", "precision": "auto", "device": "auto"},
+    "StrokesBegin": {"prompt": "a green cross right of a yellow triangle", "width": 64, "height": 64},
+    "StrokesPlan": {"seed": 7, "temperature": 0.3, "max_tokens": 48, "instruction": "", "description": ""},
+    "StrokesSketch": {
+        "seed": 7, "steps": 9, "text_guidance": 1.5, "image_guidance": 1.25, "shift": 2.5, "renorm": "channel",
+        "extrapolate": True,
+    },
+    "StrokesReplaceImage": {"resize_canvas": False},
+    "StrokesInspect": {
+        "seed": 7, "temperature": 0.2, "max_tokens": 40, "verdict": "accept", "critique": "the step is correct.",
+        "correction": "",
+    },
+    "StrokesRefine": {
+        "seed": 8, "steps": 5, "text_guidance": 3.0, "image_guidance": 2.0, "shift": 1.5, "renorm": "text_channel",
+        "extrapolate": False,
+    },
+    "StrokesLoopEnd": {"rounds": 2},
+}  # fmt: skip
+
 pytestmark = pytest.mark.skipif(
     not (EMBEDDED / "ema.safetensors").exists(), reason="the embedded model has not been trained"
 )
@@ -216,6 +238,15 @@ def into_subgraph(workflow, ids):
     node = {"id": "sub", "type": "body", "inputs": inputs, "outputs": outputs}
     rest = [n for n in workflow["nodes"] if n["id"] not in ids]
     return {"nodes": [*rest, node], "links": outer, "definitions": {"subgraphs": [definition]}}
+
+
+def test_a_workflow_of_the_first_version_is_read_and_runs(server, object_info):
+    prompt = to_prompt(load(SAVED), object_info)
+    found = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    for kind, widgets in WIDGETS.items():
+        assert {name: found[kind][name] for name in widgets} == widgets
+    run = server.run(prompt)
+    assert not run.error and run.history["status"]["status_str"] == "success"
 
 
 def test_the_log_is_clean(server):

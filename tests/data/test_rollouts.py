@@ -189,15 +189,16 @@ def test_another_expert_may_judge(toy_painter, toy_folder, tmp_path):
 def test_about_half_of_the_processes_sketch_unguided(toy_painter, toy_folder, tmp_path, monkeypatch):
     given = []
 
-    def nothing_painted(painter, prompt, rounds, seed, plans, sketches):
-        given.append(sketches)
+    def nothing_painted(painter, prompt, rounds, seed, settings):
+        given.append(settings)
         return stages.begin(painter, prompt)
 
     monkeypatch.setattr(selfsampled, "roll_out", nothing_painted)
     preset = SelfSampling(processes=60, shard=60, unguided=0.5)
     build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0)
-    unguided = [settings for settings in given if settings]
-    assert 15 < len(unguided) < 45 and {settings.text_guidance for settings in unguided} == {1.0}
+    scales = [settings.sketch.text_guidance for settings in given]
+    assert 15 < scales.count(1.0) < 45 and set(scales) == {1.0, None}
+    assert {settings.plan.temperature for settings in given} == {preset.temperature}
 
 
 def test_another_order_than_the_experts_is_learned_too():

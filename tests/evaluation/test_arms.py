@@ -1,6 +1,7 @@
 """Every arm with a painter whose truth is known."""
 
 import pytest
+from oracle_painter import OraclePainter
 
 from strokes.evaluation.shapes.arms import ARMS
 from strokes.evaluation.shapes.benchmark import evaluate
@@ -11,8 +12,8 @@ def of(report, arm):
     return {(t.line, t.seed): t for t in report.of(arm)}
 
 
-def test_all_arms_are_right_where_the_painter_is_and_cost_what_they_ask_for(oracle, prompts):
-    report = evaluate(oracle(), prompts, tuple(ARMS))
+def test_all_arms_are_right_where_the_painter_is_and_cost_what_they_ask_for(prompts):
+    report = evaluate(OraclePainter(), prompts, tuple(ARMS))
     sizes = {i: len(read_prompt(p).objects) for i, p in enumerate(prompts, 1)}
     tokens = {"one-shot": 0, "best-of-k": 7, "plan-only": 5}
     # A plan is 5 tokens, a critique 7, the end of a round 1.
@@ -27,8 +28,8 @@ def test_all_arms_are_right_where_the_painter_is_and_cost_what_they_ask_for(orac
             assert t.cost.seconds > 0 and t.ended is (True if arm in a_round else None)
 
 
-def test_the_first_candidate_is_the_one_shot_picture_and_later_ones_are_others(oracle, prompts):
-    painter = oracle(errors=0.5, verdict="reject")
+def test_the_first_candidate_is_the_one_shot_picture_and_later_ones_are_others(prompts):
+    painter = OraclePainter(errors=0.5, verdict="reject")
     report = evaluate(painter, prompts, ("one-shot", "best-of-k", "process"))
     one, best, process = (of(report, arm) for arm in ("one-shot", "best-of-k", "process"))
     for key, trial in best.items():
@@ -38,8 +39,8 @@ def test_the_first_candidate_is_the_one_shot_picture_and_later_ones_are_others(o
     assert painter.one_shots.total() == 24 + sum(t.pictures for t in best.values())
 
 
-def test_best_of_k_stops_at_the_first_that_its_inspector_accepts(oracle, prompts):
-    report = evaluate(oracle(errors=0.4), prompts, ("one-shot", "best-of-k", "process"), seeds=(0, 1))
+def test_best_of_k_stops_at_the_first_that_its_inspector_accepts(prompts):
+    report = evaluate(OraclePainter(errors=0.4), prompts, ("one-shot", "best-of-k", "process"), seeds=(0, 1))
     one, best, process = (of(report, arm) for arm in ("one-shot", "best-of-k", "process"))
     assert sum(t.right for t in best.values()) > sum(t.right for t in one.values())
     for key, trial in best.items():
@@ -49,8 +50,8 @@ def test_best_of_k_stops_at_the_first_that_its_inspector_accepts(oracle, prompts
     assert any(t.pictures > 1 and t.right for t in best.values())
 
 
-def test_a_partial_last_candidate_is_finished(oracle, prompts):
-    class Dear(oracle):
+def test_a_partial_last_candidate_is_finished(prompts):
+    class Dear(OraclePainter):
         def paint_picture(self, state, *rest):
             painted = super().paint_picture(state, *rest)
             return (
@@ -64,8 +65,8 @@ def test_a_partial_last_candidate_is_finished(oracle, prompts):
     assert (process.cost.model_calls, best.cost.model_calls, best.pictures) == (20, 30, 2)
 
 
-def test_a_process_that_painted_nothing_still_allows_one_picture(oracle):
-    class Idle(oracle):
+def test_a_process_that_painted_nothing_still_allows_one_picture():
+    class Idle(OraclePainter):
         def write_text(self, state, *rest, **more):
             written = super().write_text(state, *rest, **more)
             return written if len(state) > 1 else type(written)("", 1, True)
@@ -76,8 +77,8 @@ def test_a_process_that_painted_nothing_still_allows_one_picture(oracle):
     assert best.right and best.pictures == 1
 
 
-def test_without_inspection_errors_stay(oracle, prompts):
-    painter = oracle(errors=0.4)
+def test_without_inspection_errors_stay(prompts):
+    painter = OraclePainter(errors=0.4)
     trials = evaluate(painter, prompts, ("no-inspect",)).trials
     assert painter.repainted.total() == painter.sketches.total() == 0
     for trial in trials:
@@ -86,23 +87,23 @@ def test_without_inspection_errors_stay(oracle, prompts):
     assert 0 < sum(t.right for t in trials) < 24
 
 
-def test_the_oracle_catches_every_error_that_a_blind_inspector_passes(oracle, prompts):
-    painter = oracle(errors=0.4, verdict="accept")
+def test_the_oracle_catches_every_error_that_a_blind_inspector_passes(prompts):
+    painter = OraclePainter(errors=0.4, verdict="accept")
     report = evaluate(painter, prompts, ("process", "oracle"))
     assert report.get("exact match", "oracle").value == 1 > report.get("exact match").value
     assert report.get("accuracy", "oracle").value == 1 and report.get("recall").value == 0
     assert painter.repainted.keys() == {(False, True)}
 
 
-def test_plan_only_paints_the_described_scene_at_once(oracle):
-    painter = oracle(describe=lambda graph: "a black cross")
+def test_plan_only_paints_the_described_scene_at_once():
+    painter = OraclePainter(describe=lambda graph: "a black cross")
     (trial,) = evaluate(painter, ["a red circle"], ("plan-only",)).trials
     assert not trial.right and trial.reasons == ("a red circle is missing", "a black cross is too many")
     assert trial.steps == () and trial.ended is None
 
 
-def test_shuffled_critiques_are_never_a_prompts_own(oracle, prompts):
-    painter = oracle(errors=0.5)
+def test_shuffled_critiques_are_never_a_prompts_own(prompts):
+    painter = OraclePainter(errors=0.5)
     first = evaluate(painter, prompts, ("process",))
     rejections = {p for p, _ in painter.told}
     painter.told.clear()
@@ -120,17 +121,17 @@ def test_shuffled_critiques_are_never_a_prompts_own(oracle, prompts):
         assert trial.cost.tokens == 13 * len(trial.steps)
 
 
-def test_where_no_other_prompt_was_rejected_its_own_critique_stays_and_is_counted(oracle):
-    painter = oracle(verdict="reject")
+def test_where_no_other_prompt_was_rejected_its_own_critique_stays_and_is_counted():
+    painter = OraclePainter(verdict="reject")
     report = evaluate(painter, ["a red circle"], ("process", "shuffled"), rounds=1)
     assert [t.own_words for t in report.trials] == [0, 1]
     assert [text for _, text in painter.told] == ["bad. <refine>mend a red circle</refine>"] * 2
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_every_arm_gives_the_same_for_the_same_seed_and_others_for_another(oracle, prompts, arm):
+def test_every_arm_gives_the_same_for_the_same_seed_and_others_for_another(prompts, arm):
     def pictures(seed):
-        painter = oracle(errors=0.3)
+        painter = OraclePainter(errors=0.3)
         evaluate(painter, prompts[:3], ("process", arm), seeds=(seed,))
         return list(painter.drawn)
 

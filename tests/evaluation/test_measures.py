@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from oracle_painter import OraclePainter
 
 from strokes.evaluation.shapes.benchmark import evaluate
 from strokes.evaluation.shapes.measures import MEASURES, counts, difference, estimates
@@ -76,17 +77,17 @@ def test_a_shape_that_lost_its_outline_is_not_there_any_more():
     assert drifted("add a blue square", plan, [Detection(RED, clear=False)], [Detection(RED)]) == Drift(0, 0, 0)
 
 
-def test_a_painter_that_lays_out_anew_drifts_and_one_that_does_not_does_not(oracle):
+def test_a_painter_that_lays_out_anew_drifts_and_one_that_does_not_does_not():
     # Without sides, so that wherever the first shape lies there is room for the second.
     prompts = ["a red circle and a blue square", "a green cross and a black circle"]
-    still = evaluate(oracle(errors=0.5), prompts, ("process", "oracle"), seeds=(0, 1, 2))
+    still = evaluate(OraclePainter(errors=0.5), prompts, ("process", "oracle"), seeds=(0, 1, 2))
     assert still.get("step keeps").value == still.get("refinement keeps", "oracle").value == 1
     assert still.get("step keeps").of == 6 and still.get("step shift").value < 0.1
-    assert evaluate(oracle(drifts=True), prompts, ("process",), seeds=(0, 1, 2)).get("step keeps").value < 0.4
+    assert evaluate(OraclePainter(drifts=True), prompts, ("process",), seeds=(0, 1, 2)).get("step keeps").value < 0.4
 
 
-def test_the_numbers_are_the_painters_own(oracle, prompts):
-    painter = oracle(errors=0.4, botched=0.2)
+def test_the_numbers_are_the_painters_own(prompts):
+    painter = OraclePainter(errors=0.4, botched=0.2)
     report = evaluate(painter, prompts, seeds=(3,))
     sketches, repainted = painter.sketches, painter.repainted
     assert report.get("exact match", "one-shot").value == painter.one_shots[True] / 24
@@ -101,16 +102,16 @@ def test_the_numbers_are_the_painters_own(oracle, prompts):
     assert sum(n for n, _ in report.faults().values()) == sum(k for _, k in report.faults().values()) == wrong
 
 
-def test_an_inspector_that_always_accepts_scores_the_constant_answer(oracle, prompts):
-    painter = oracle(errors=0.4, verdict="accept")
+def test_an_inspector_that_always_accepts_scores_the_constant_answer(prompts):
+    painter = OraclePainter(errors=0.4, verdict="accept")
     report = evaluate(painter, prompts, ("process",))
     assert report.get("recall").value == 0 and report.get("recall").of == painter.sketches[False, True] > 0
     assert report.get("accuracy") == report.get("always accepting") and report.get("balanced accuracy").value == 0.5
     assert report.get("right accepted, incomplete").value == 1 and report.get("precision").value is None
 
 
-def test_an_inspector_that_always_rejects_breaks_what_was_right(oracle, prompts):
-    painter = oracle(errors=0.3, verdict="reject", botched=0.5)
+def test_an_inspector_that_always_rejects_breaks_what_was_right(prompts):
+    painter = OraclePainter(errors=0.3, verdict="reject", botched=0.5)
     report = evaluate(painter, prompts, ("process",))
     repainted = painter.repainted
     broken, kept = repainted[True, False], repainted[True, True]
@@ -120,8 +121,8 @@ def test_an_inspector_that_always_rejects_breaks_what_was_right(oracle, prompts)
     assert report.get("fixes / break").value == repainted[False, True] / broken
 
 
-def test_incomplete_states_are_told_apart(oracle, prompts):
-    report = evaluate(oracle(), prompts, ("process",))
+def test_incomplete_states_are_told_apart(prompts):
+    report = evaluate(OraclePainter(), prompts, ("process",))
     objects = [len(read_prompt(p).objects) for p in prompts]
     assert report.get("accuracy").of == sum(objects)
     assert report.get("accuracy, incomplete").of == sum(objects) - 24 and report.get("accuracy, complete").of == 24
@@ -129,32 +130,32 @@ def test_incomplete_states_are_told_apart(oracle, prompts):
     assert by_kind == sum(objects)
 
 
-def test_pictures_are_held_against_those_needed(oracle, prompts):
-    assert evaluate(oracle(errors=0.4), prompts, ("process",)).get("pictures / needed").value == 1
+def test_pictures_are_held_against_those_needed(prompts):
+    assert evaluate(OraclePainter(errors=0.4), prompts, ("process",)).get("pictures / needed").value == 1
     # A process that does not end adds no picture to its planned steps, but two to the least.
-    endless = evaluate(oracle(never_ends=True), ["a red circle", "three red circles"], ("process",))
+    endless = evaluate(OraclePainter(never_ends=True), ["a red circle", "three red circles"], ("process",))
     assert endless.get("pictures / needed").value == 1 and endless.get("pictures / least").value == 2
     # Every right sketch is repainted: two pictures where one was needed.
-    assert evaluate(oracle(verdict="reject"), prompts, ("process",)).get("pictures / needed").value == 2
-    blind = oracle(errors=0.4, verdict="accept")
+    assert evaluate(OraclePainter(verdict="reject"), prompts, ("process",)).get("pictures / needed").value == 2
+    blind = OraclePainter(errors=0.4, verdict="accept")
     found = evaluate(blind, prompts, ("process",)).get("pictures / needed")
     right, wrong = blind.sketches[True, True], blind.sketches[False, True]
     assert found.value == pytest.approx((right + wrong) / (right + 2 * wrong))
 
 
-def test_a_plan_against_the_prompt_is_a_wrong_step(oracle):
-    report = evaluate(oracle(describe=lambda graph: "a black cross"), ["a red circle"], ("process",), rounds=1)
+def test_a_plan_against_the_prompt_is_a_wrong_step():
+    report = evaluate(OraclePainter(describe=lambda graph: "a black cross"), ["a red circle"], ("process",), rounds=1)
     (step,) = report.trials[0].steps
     assert step.right is False and step.accepted and step.fault.startswith("the step is wrong.")
     # A description may forget a relation of the prompt; the picture may not.
     told = {1: "a red circle", 2: "a blue square left of a red circle"}
-    painter = oracle(describe=lambda graph: told[len(graph.objects)])
+    painter = OraclePainter(describe=lambda graph: told[len(graph.objects)])
     report = evaluate(painter, ["a red circle left of a blue square"], ("process",))
     assert not report.trials[0].right and [s.right for s in report.trials[0].steps] == [True, False]
 
 
-def test_a_repainting_that_returns_to_the_prompt_mends_a_wrong_plan(oracle):
-    class Mender(oracle):
+def test_a_repainting_that_returns_to_the_prompt_mends_a_wrong_plan():
+    class Mender(OraclePainter):
         def paint_picture(self, state, *rest):
             if "<refine>" in state[-1]:
                 state = (state[0], "<ins>x</ins><des>a red circle</des>", *state[-2:])
@@ -165,8 +166,8 @@ def test_a_repainting_that_returns_to_the_prompt_mends_a_wrong_plan(oracle):
     assert (step.right, step.accepted, step.refined) == (False, False, True)
 
 
-def test_unreadable_plans_are_not_judged(oracle):
-    class Mumbling(oracle):
+def test_unreadable_plans_are_not_judged():
+    class Mumbling(OraclePainter):
         def write_text(self, *rest, **more):
             written = super().write_text(*rest, **more)
             return type(written)(written.text.replace("<des>", "<des>some "), written.tokens, written.ended)

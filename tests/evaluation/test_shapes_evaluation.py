@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from oracle_painter import OraclePainter
 from PIL import Image
 
 from strokes.cli.main import main
@@ -20,15 +21,15 @@ from strokes.shapes.language import read_prompt
 from strokes.shapes.scene_graph import CATEGORIES
 
 
-def test_rounds_default_to_the_objects_and_two(oracle):
+def test_rounds_default_to_the_objects_and_two():
     prompts = ["a red circle", "three blue squares"]
-    report = evaluate(oracle(never_ends=True), prompts, ("process",))
+    report = evaluate(OraclePainter(never_ends=True), prompts, ("process",))
     assert [t.pictures for t in report.trials] == [3, 5] and report.get("ended by itself").value == 0
-    assert [t.pictures for t in evaluate(oracle(), prompts, ("process",), rounds=1).trials] == [1, 1]
+    assert [t.pictures for t in evaluate(OraclePainter(), prompts, ("process",), rounds=1).trials] == [1, 1]
 
 
-def test_prompts_that_cannot_be_read_are_listed_by_line(oracle):
-    report = evaluate(oracle(), ["", "a red circle", "a pink house", "a blue square"], ("one-shot",))
+def test_prompts_that_cannot_be_read_are_listed_by_line():
+    report = evaluate(OraclePainter(), ["", "a red circle", "a pink house", "a blue square"], ("one-shot",))
     assert [t.line for t in report.trials] == [2, 4] and report.get("exact match", "one-shot").value == 1
     assert [line for line, _ in report.unread] == [3] and "line 3: cannot read" in text(report)
 
@@ -46,25 +47,27 @@ def test_prompts_that_cannot_be_read_are_listed_by_line(oracle):
         (("process",), {"seeds": (-1,)}, "seeds -1"),
     ],
 )
-def test_bad_arms_rounds_and_seeds_are_errors(oracle, arms, more, says):
+def test_bad_arms_rounds_and_seeds_are_errors(arms, more, says):
     with pytest.raises(StrokesError) as raised:
-        evaluate(oracle(), ["a red circle"], arms, **more)
+        evaluate(OraclePainter(), ["a red circle"], arms, **more)
     assert says in str(raised.value)
 
 
-def test_progress_counts_every_painting(oracle):
+def test_progress_counts_every_painting():
     calls = []
-    evaluate(oracle(), ["a red circle", "a blue cross"], seeds=(0, 1), progress=lambda *call: calls.append(call))
+    evaluate(OraclePainter(), ["a red circle", "a blue cross"], seeds=(0, 1), progress=lambda *call: calls.append(call))
     assert [done for done, *_ in calls] == list(range(1, 9)) and {total for _, total, _ in calls} == {8}
     assert {prompt for *_, prompt in calls} == {"a red circle", "a blue cross"}
 
 
-def test_jobs_may_run_side_by_side_in_any_order(oracle, prompts):
+def test_jobs_may_run_side_by_side_in_any_order(prompts):
     def batched(painter, jobs):
         done = {i: job(painter) for i, job in reversed(list(enumerate(jobs)))}
         return (done[i] for i in range(len(jobs)))
 
-    one, other = (evaluate(oracle(errors=0.4), prompts[:8], tuple(ARMS), run_batched=how) for how in (None, batched))
+    one, other = (
+        evaluate(OraclePainter(errors=0.4), prompts[:8], tuple(ARMS), run_batched=how) for how in (None, batched)
+    )
     assert other.batched and "side by side" in text(other) and "side by side" not in text(one)
 
     def but_seconds(trial):
@@ -76,10 +79,10 @@ def test_jobs_may_run_side_by_side_in_any_order(oracle, prompts):
 
 
 @pytest.fixture(scope="module")
-def report(oracle, prompts):
+def report(prompts):
     """Everything there is, with errors of every sort."""
     lines = [*prompts[:12], *write_prompts(4, splits=("longer",)), "a pink house"]
-    return evaluate(oracle(errors=0.3, botched=0.2), lines, tuple(ARMS), seeds=(0, 1))
+    return evaluate(OraclePainter(errors=0.3, botched=0.2), lines, tuple(ARMS), seeds=(0, 1))
 
 
 def test_the_table_has_every_part_and_is_narrow(report):
@@ -170,7 +173,7 @@ def test_the_full_size_is_recognised():
     assert size.met and size.measured == "2000 prompts, 3 seeds, 4 splits"
 
 
-def test_examples_show_wins_and_losses(report, oracle, prompts, tmp_path):
+def test_examples_show_wins_and_losses(report, prompts, tmp_path):
     one_shot = {t.line: [] for t in report.trials}
     for trial in report.of("one-shot"):
         one_shot[trial.line].append(trial.right)
@@ -180,7 +183,7 @@ def test_examples_show_wins_and_losses(report, oracle, prompts, tmp_path):
     assert shown == min(12, len(report.examples)) > 3
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 3 * (2 * 192 + 36)
-    same = evaluate(oracle(), prompts[:2])
+    same = evaluate(OraclePainter(), prompts[:2])
     assert save_examples(same, tmp_path / "none.png") == 0 and (tmp_path / "none.png").exists()
 
 

@@ -1,9 +1,13 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from scripted_painter import CORRECTED, ROUND, ScriptedPainter
 
 from strokes.errors import StrokesError
-from strokes.process import loop, stages
+from strokes.process import loop, oneshot, stages
 from strokes.process.dialects import dialect_of
 from strokes.process.dialects.plain import PLAIN
 from strokes.process.dialects.protocol import PictureSegment
@@ -30,13 +34,33 @@ def test_the_miniature_sees_the_last_picture_and_its_round(two_rounds):
     )
 
 
+@pytest.mark.parametrize(
+    ("dialect", "read"), [("plain", "pixels of picture"), ("paper", "picture"), ("miniature", "picture")]
+)
+def test_a_mere_question_is_read_in_the_form_that_its_dialect_says(dialect, read):
+    painter = ScriptedPainter(["Two."], dialect)
+    oneshot.ask(painter, Image.new("RGB", (64, 48)), "how many?")
+    (state, *_) = painter.texts[0]
+    assert state[0].rsplit(" ", 1)[0] == read and state[1] == "how many?"
+
+
+@pytest.mark.parametrize("dialect", ["plain", "paper", "miniature"])
+def test_every_stage_of_a_process_and_an_edit_read_latents_and_pixels(dialect):
+    painter = ScriptedPainter([*CORRECTED, *ROUND], dialect)
+    loop.run(painter, stages.begin(painter, "a dog", image=Image.new("RGB", (64, 48))), 2)
+    oneshot.edit_image(painter, Image.new("RGB", (64, 48)), "a cat")
+    read = [item for state, *_ in (*painter.texts, *painter.paints) for item in state]
+    forms = [form for item in read if (form := re.fullmatch(r"(.*picture) [0-9a-f]{64}", item))]
+    assert len(forms) >= 6 and {form[1] for form in forms} == {"picture"}
+
+
 def test_the_end_is_the_end_token():
     assert PAPER.finished(Written("", 0, True)) and not PAPER.finished(Written("", 1, False))
     assert not PAPER.finished(Written("<ins>", 1, False))
 
 
-def test_plain_language(fake):
-    painter = fake(["1. Add a dog.", "**Paint the dog blue.**", "No.", "Finished."], "plain")
+def test_plain_language():
+    painter = ScriptedPainter(["1. Add a dog.", "**Paint the dog blue.**", "No.", "Finished."], "plain")
     done = loop.run(painter, stages.begin(painter, "a blue dog"), 3)
     assert done.end and done.rounds[0].plan.instruction == "Add a dog."
     assert done.rounds[0].critique.correction == "Paint the dog blue."

@@ -1,3 +1,5 @@
+from time import perf_counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from strokes.process.grammar import (
     ParsedPlan,
     parse_critique,
     parse_plan,
+    readable,
     write_critique,
     write_plan,
 )
@@ -82,3 +85,20 @@ def test_tags_and_empty_instructions_are_refused():
         write_critique("", "a <\\refine>")
     with pytest.raises(StrokesError, match="needs an instruction"):
         write_plan(" ")
+
+
+ATTACKS = {
+    "spaces": "<" + " " * 10**6, "a name and spaces": "<ins" + " " * 10**6, "brackets": "<" * 10**6,
+    "brackets and spaces": "< " * (10**6 // 2), "lines": "<\n/" * (10**6 // 3), "slashes": "<" + "/" * 10**6,
+    "runs of spaces": ("<" + " " * 1000) * 1000, "half tags": "</ins" * 200_000, "mixed": ("<\t\\ des " + "\t" * 90) * 10_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ATTACKS.values(), ids=ATTACKS)
+def test_a_megabyte_of_anything_is_read_in_linear_time(text):
+    """The bound is loose because machines are noisy: a parser that backtracks takes minutes."""
+    began = perf_counter()
+    plan, critique = parse_plan(text), parse_critique(text)
+    readable("plan", text)
+    assert perf_counter() - began < 2
+    assert plan.problem and critique.accepted

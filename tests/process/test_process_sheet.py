@@ -1,6 +1,9 @@
 from dataclasses import replace
+from time import perf_counter
 
-from strokes.process.sheet import contact_sheet, outcome
+import pytest
+
+from strokes.process.sheet import contact_sheet, outcome, shortened
 from strokes.process.trajectory import End, Origin, Trajectory
 from strokes.viewer.page import html_page
 
@@ -37,3 +40,35 @@ def test_outcomes(two_rounds):
     assert outcome(open_again) == "Not finished: refine comes next in round 2."
     assert outcome(open_again.with_end(End(Origin("user")))) == "Stopped by hand after 2 rounds."
     assert outcome(Trajectory("x", (8, 8), end=End())) == "The model planned no more after 0 rounds."
+
+
+def with_text(trajectory, text):
+    round_ = trajectory.rounds[0]
+    plan = replace(round_.plan, instruction=text, description=text, problem=text)
+    critique = replace(round_.critique, explanation=text, correction=text)
+    return replace(trajectory, prompt=text, rounds=(replace(round_, plan=plan, critique=critique),))
+
+
+TEXTS = {"a word": "x" * 100_000, "words": "word " * 200_000, "lines": "a\n" * 100_000, "empty lines": "\n" * 1_000_000}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_long_texts_are_shown_shortened(two_rounds, text):
+    trajectory = with_text(two_rounds, text)
+    began = perf_counter()
+    sheet, page = contact_sheet(trajectory), html_page(trajectory)
+    assert perf_counter() - began < 20  # it was minutes, or all memory
+    assert sheet.height < 30_000 and len(page) < 500_000
+    assert f"… and {len(text) - 20_000:,} more characters" in page
+
+
+def test_a_long_text_says_on_the_sheet_how_much_is_left_out():
+    assert shortened("a" * 10, 10) == "a" * 10
+    assert shortened("a" * 1_010, 10) == "a" * 10 + " … and 1,000 more characters"
+
+
+def test_of_very_many_rounds_the_first_and_the_last_are_shown(two_rounds):
+    many = replace(two_rounds, rounds=two_rounds.rounds * 5_000)
+    assert contact_sheet(many).height < 35_000
+    page = html_page(many)
+    assert "Round 1<" in page and "Round 10000<" in page and "… 9,600 rounds left out" in page

@@ -1,14 +1,18 @@
-from dataclasses import replace
+import json
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scripted_painter import CORRECTED, ROUND, ScriptedPainter
 
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
-from strokes.process.loop import Events
+from strokes.process.dialects.tags import TagDialect
+from strokes.process.loop import Events, StageSettings
+from strokes.process.painter import PaintOverrides, PaintSettings, TextOverrides, TextSettings
 from strokes.process.trajectory import End, Origin, Plan
 
 RED = Image.new("RGB", (10, 10), "red")
@@ -27,11 +31,11 @@ def test_a_whole_run(two_rounds):
 
 @pytest.mark.parametrize("image", [None, RED])
 @pytest.mark.parametrize("dialect", ["paper", "miniature"])
-def test_round_k_is_the_same_for_any_number_of_rounds(fake, scripts, dialect, image):
-    script = scripts["corrected"] + scripts["round"] + scripts["corrected"]
+def test_round_k_is_the_same_for_any_number_of_rounds(dialect, image):
+    script = CORRECTED + ROUND + CORRECTED
 
     def run(*counts):
-        painter = fake(script, dialect)
+        painter = ScriptedPainter(script, dialect)
         trajectory = stages.begin(painter, "x", image=image)
         for count in counts:
             trajectory = loop.run(painter, trajectory, count, seed=3)
@@ -42,110 +46,147 @@ def test_round_k_is_the_same_for_any_number_of_rounds(fake, scripts, dialect, im
     assert len(set(run(3))) == len(run(3))
 
 
-def test_a_plan_that_is_the_end_token_ends(fake, scripts):
-    painter = fake([*scripts["round"], ""])
+def test_a_plan_that_is_the_end_token_ends():
+    painter = ScriptedPainter([*ROUND, ""])
     done = loop.run(painter, stages.begin(painter, "x"), 5)
     assert isinstance(done.end, End) and len(done.rounds) == 1 and done.ended
 
 
-def test_a_finished_trajectory_passes_through(fake, two_rounds):
-    painter = fake()
+def test_a_finished_trajectory_passes_through(two_rounds):
+    painter = ScriptedPainter()
     for stage in (stages.plan, stages.sketch, stages.inspect, stages.refine):
         assert stage(painter, two_rounds) is two_rounds
     assert loop.run(painter, two_rounds, 3) is two_rounds
 
 
-def test_out_of_order(fake):
-    begun = stages.begin(fake(), "x")
+def test_out_of_order():
+    begun = stages.begin(ScriptedPainter(), "x")
     with pytest.raises(StrokesError, match="cannot sketch now: round 1 .* expects plan next"):
-        stages.sketch(fake(), begun)
-    planned = stages.plan(fake(), begun, instruction="a", description="")
+        stages.sketch(ScriptedPainter(), begun)
+    planned = stages.plan(ScriptedPainter(), begun, instruction="a", description="")
     with pytest.raises(StrokesError, match="expects sketch next"):
-        stages.refine(fake(), planned)
+        stages.refine(ScriptedPainter(), planned)
 
 
-def test_begin_refuses_what_cannot_be_painted(fake):
+def test_begin_refuses_what_cannot_be_painted():
     with pytest.raises(StrokesError, match="empty"):
-        stages.begin(fake(), "  ")
+        stages.begin(ScriptedPainter(), "  ")
     with pytest.raises(StrokesError, match="special token"):
-        stages.begin(fake(), "<|im_end|>")
+        stages.begin(ScriptedPainter(), "<|im_end|>")
     with pytest.raises(StrokesError, match="multiples of 16"):
-        stages.begin(fake(), "x", (64, 50))
+        stages.begin(ScriptedPainter(), "x", (64, 50))
     with pytest.raises(StrokesError, match="at most 128"):
-        stages.begin(fake(), "x", (144, 64))
+        stages.begin(ScriptedPainter(), "x", (144, 64))
 
 
-def test_begin_sizes(fake):
-    assert stages.begin(fake(), "x").size == (64, 48)
-    begun = stages.begin(fake(), "x", image=Image.new("RGBA", (500, 250)))
+def test_begin_sizes():
+    assert stages.begin(ScriptedPainter(), "x").size == (64, 48)
+    begun = stages.begin(ScriptedPainter(), "x", image=Image.new("RGBA", (500, 250)))
     assert begun.size == (128, 64) and begun.start.image.size == (128, 64) and begun.start.image.mode == "RGB"
 
 
-def test_plan_overrides(fake):
-    begun = stages.begin(fake(), "x")
-    given = stages.plan(fake(), begun, instruction="a", description="b").current_round.plan
+def test_plan_overrides():
+    begun = stages.begin(ScriptedPainter(), "x")
+    given = stages.plan(ScriptedPainter(), begun, instruction="a", description="b").current_round.plan
     assert given == Plan("a", "b", "<ins>a</ins><des>b</des>", origin=Origin("user"))
-    painter = fake(["the rest</des>"])
+    painter = ScriptedPainter(["the rest</des>"])
     completed = stages.plan(painter, begun, instruction="a").current_round.plan
     assert (completed.instruction, completed.description) == ("a", "the rest")
     assert completed.origin.author == "user" and completed.origin.cost.tokens
     with pytest.raises(StrokesError, match="special token"):
-        stages.plan(fake(), begun, instruction="<|im_end|>")
-    described = stages.plan(fake(["<ins>a</ins><des>c</des>"]), begun, description="b").current_round.plan
+        stages.plan(ScriptedPainter(), begun, instruction="<|im_end|>")
+    described = stages.plan(ScriptedPainter(["<ins>a</ins><des>c</des>"]), begun, description="b").current_round.plan
     assert described.text == "<ins>a</ins><des>b</des>"
-    plain = stages.plan(fake(dialect="plain"), begun, instruction="a").current_round.plan
+    plain = stages.plan(ScriptedPainter(dialect="plain"), begun, instruction="a").current_round.plan
     assert plain.text == "a"
 
 
-def test_a_plan_that_cannot_be_parsed_is_still_a_turn(fake):
-    painter = fake(["paint <something"])
+def test_a_plan_that_cannot_be_parsed_is_still_a_turn():
+    painter = ScriptedPainter(["paint <something"])
     plan = stages.plan(painter, stages.begin(painter, "x")).current_round.plan
     assert plan.instruction == "paint <something" and plan.problem
 
 
-def planned(fake):
-    return stages.plan(fake(), stages.begin(fake(), "x"), instruction="a", description="b")
+def planned():
+    return stages.plan(ScriptedPainter(), stages.begin(ScriptedPainter(), "x"), instruction="a", description="b")
 
 
-def sketched(fake):
-    return stages.sketch(fake(), planned(fake), image=RED)
+def sketched():
+    return stages.sketch(ScriptedPainter(), planned(), image=RED)
 
 
-def test_sketch_override_is_resampled(fake):
-    sketch = sketched(fake).current_round.sketch
+def test_sketch_override_is_resampled():
+    sketch = sketched().current_round.sketch
     assert sketch.picture.image.size == (64, 48) and sketch.picture.latents is None
     assert sketch.origin == Origin("user")
 
 
-def test_verdicts(fake):
-    accepted = stages.inspect(fake(), sketched(fake), verdict="accept").current_round.critique
+def test_verdicts():
+    accepted = stages.inspect(ScriptedPainter(), sketched(), verdict="accept").current_round.critique
     assert accepted.accepted and accepted.text == "The step is correct."
-    corrected = stages.inspect(fake(), sketched(fake), verdict="correct", correction="blue").current_round.critique
+    corrected = stages.inspect(
+        ScriptedPainter(), sketched(), verdict="correct", correction="blue"
+    ).current_round.critique
     assert corrected.text == "<refine>blue</refine>" and not corrected.accepted
     with pytest.raises(StrokesError, match="no correction"):
-        stages.inspect(fake(), sketched(fake), verdict="correct")
+        stages.inspect(ScriptedPainter(), sketched(), verdict="correct")
     with pytest.raises(StrokesError, match='set it to "correct"'):
-        stages.inspect(fake(), sketched(fake), correction="blue")
+        stages.inspect(ScriptedPainter(), sketched(), correction="blue")
 
 
-def test_refine_overrides(fake):
-    critiqued = stages.inspect(fake(), sketched(fake), verdict="accept")
-    painter = fake()
+def test_refine_overrides():
+    critiqued = stages.inspect(ScriptedPainter(), sketched(), verdict="accept")
+    painter = ScriptedPainter()
     closed = stages.refine(painter, critiqued, image=RED, finished=False)
     assert closed.rounds[0].refinement.picture.image.size == (64, 48) and closed.stage == "plan"
     assert not painter.texts and not painter.paints
-    assert stages.refine(fake([""]), critiqued).ended
+    assert stages.refine(ScriptedPainter([""]), critiqued).ended
 
 
-def test_settings_follow_what_is_visible(fake, scripts):
-    painter = fake(scripts["corrected"])
+def test_settings_follow_what_is_visible():
+    painter = ScriptedPainter(CORRECTED)
     loop.run(painter, stages.begin(painter, "x"), 1)
     assert [paint[3] for paint in painter.paints] == [painter.profile.first, painter.profile.edit]
     assert painter.texts[-1][1].max_tokens == 1 and painter.texts[-1][1].temperature == 0
 
 
-def test_guidance_contexts(fake, scripts):
-    painter = fake(scripts["corrected"] + scripts["round"])
+def test_what_a_caller_gives_is_laid_over_the_profile_field_by_field():
+    painter = ScriptedPainter(CORRECTED)
+    profile = painter.profile
+    settings = StageSettings(
+        plan=TextOverrides(temperature=0.5),
+        sketch=PaintOverrides(steps=3),
+        inspect=TextOverrides(max_tokens=9),
+        refine=PaintOverrides(steps=4, extrapolate=True),
+    )
+    done = loop.run(painter, stages.begin(painter, "x"), 1, settings=settings)
+    texts = (replace(profile.text, temperature=0.5), replace(profile.text, max_tokens=9))
+    paints = (replace(profile.first, steps=3), replace(profile.edit, steps=4, extrapolate=True))
+    assert tuple(text[1] for text in painter.texts[:2]) == texts
+    assert tuple(paint[3] for paint in painter.paints) == paints
+    recorded = [turn.origin.settings for turn in done.turns]
+    resolved = (texts[0], paints[0], texts[1], paints[1])
+    assert recorded == [json.loads(json.dumps(asdict(settings))) for settings in resolved]
+
+
+def test_a_stage_asks_its_dialect_once(monkeypatch):
+    asked, segments = [], TagDialect.segments
+    monkeypatch.setattr(
+        TagDialect, "segments", lambda self, trajectory, what: asked.append(what) or segments(self, trajectory, what)
+    )
+    painter = ScriptedPainter(CORRECTED)
+    loop.run(painter, stages.begin(painter, "x"), 1)
+    assert asked == ["plan", "sketch", "inspect", "refine", "end"]
+
+
+@pytest.mark.parametrize(("overrides", "settings"), [(PaintOverrides, PaintSettings), (TextOverrides, TextSettings)])
+def test_every_setting_can_be_given_or_left_to_the_profile(overrides, settings):
+    assert [field.name for field in fields(overrides)] == [field.name for field in fields(settings)]
+    assert overrides().over(settings()) == settings()
+
+
+def test_guidance_contexts():
+    painter = ScriptedPainter(CORRECTED + ROUND)
     loop.run(painter, stages.begin(painter, "x", image=RED), 2)
     for main, text_free, image_free, _, _ in painter.paints:
         assert text_free == main[:-1], "all but the last text"
@@ -157,49 +198,62 @@ def test_stage_seeds_differ():
     assert len(seeds) == 27 and all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_events_and_cancelling(fake, scripts):
-    painter, seen, turns = fake(scripts["round"]), [], []
+def test_events_and_cancelling():
+    painter, seen, turns = ScriptedPainter(ROUND), [], []
 
     def cancel(done, total, preview):
         raise Cancelled
 
     loop.run(painter, stages.begin(painter, "x"), 1, events=Events(lambda *at: seen.append(at), turns.append))
     assert seen == [("plan", 0), ("sketch", 0), ("inspect", 0), ("refine", 0)] and len(turns) == 4
-    painter, turns = fake(scripts["round"]), []
+    painter, turns = ScriptedPainter(ROUND), []
     with pytest.raises(Cancelled):
         loop.run(painter, stages.begin(painter, "x"), 1, events=Events(on_turn=turns.append, on_step=cancel))
     assert [turn.stage for turn in turns] == ["sketch"]
 
 
+def test_another_inspection_takes_the_place_of_the_models():
+    given = []
+
+    def accept(sketched):
+        given.append(sketched.stage)
+        return stages.inspect(painter, sketched, verdict="accept", critique="as I say")
+
+    painter = ScriptedPainter([ROUND[0], "go on", ""])
+    done = loop.run(painter, stages.begin(painter, "x"), 2, inspect=accept)
+    assert given == ["inspect"] and done.rounds[0].critique.explanation == "as I say"
+    assert done.end and not painter.replies, "the model was asked for no critique"
+
+
 @pytest.mark.parametrize("rounds", [0, -1, 33])
-def test_rounds_are_limited(fake, rounds):
+def test_rounds_are_limited(rounds):
     with pytest.raises(StrokesError, match="from 1 to 32"):
-        loop.run(fake(), stages.begin(fake(), "x"), rounds)
+        loop.run(ScriptedPainter(), stages.begin(ScriptedPainter(), "x"), rounds)
 
 
-def test_a_run_finishes_the_round_in_progress(fake):
-    done = loop.run(fake(["Good.", "go on"]), sketched(fake), 1)
+def test_a_run_finishes_the_round_in_progress():
+    done = loop.run(ScriptedPainter(["Good.", "go on"]), sketched(), 1)
     assert len(done.rounds) == 1 and done.stage == "plan"
 
 
-def test_replacing_and_taking_back(fake, two_rounds):
+def test_replacing_and_taking_back(two_rounds):
     replaced = two_rounds.with_picture(RED)
     assert replaced.ended and replaced.rounds[1].refinement.picture is replaced.picture
     assert replaced.rounds[1].refinement.origin.author == "user"
-    assert sketched(fake).with_picture(RED).current_round.sketch.picture.image.size == (64, 48)
+    assert sketched().with_picture(RED).current_round.sketch.picture.image.size == (64, 48)
     with pytest.raises(StrokesError, match="no picture to replace"):
-        planned(fake).with_picture(RED)
+        planned().with_picture(RED)
     expected = ["refine", "inspect", "sketch", "plan", "refine", "inspect", "sketch", "plan", "plan"]
     trajectory = two_rounds
     for stage in expected:
         trajectory = trajectory.without_last_turn()
         assert trajectory.stage == stage
-    stopped = sketched(fake).with_end(End(Origin("user")))
+    stopped = sketched().with_end(End(Origin("user")))
     assert stopped.ended and stopped.without_last_turn().stage == "inspect"
 
 
-def test_oneshot(fake):
-    painter = fake(["two cats"])
+def test_oneshot():
+    painter = ScriptedPainter(["two cats"])
     assert oneshot.text_to_image(painter, "cats").picture.image.size == (64, 48)
     assert oneshot.edit_image(painter, RED, "a cat").picture.image.size == (16, 16)
     main, text_free, image_free, settings, _ = painter.paints[1]
@@ -209,14 +263,14 @@ def test_oneshot(fake):
         oneshot.text_to_image(painter, " ")
 
 
-def corrected(fake, scripts):
-    painter = fake([*scripts["corrected"][:2], "go on"])
+def corrected():
+    painter = ScriptedPainter([*CORRECTED[:2], "go on"])
     t = stages.begin(painter, "a dog")
     return painter, stages.inspect(painter, stages.sketch(painter, stages.plan(painter, t)))
 
 
-def test_a_mask_keeps_what_it_does_not_touch(fake, scripts):
-    painter, t = corrected(fake, scripts)
+def test_a_mask_keeps_what_it_does_not_touch():
+    painter, t = corrected()
     mask = np.zeros((96, 128), np.float32)
     mask[0, 33] = 0.1  # the first row of tokens, the second column, at twice the canvas's size
     refined = stages.refine(painter, t, mask=mask)
@@ -225,8 +279,8 @@ def test_a_mask_keeps_what_it_does_not_touch(fake, scripts):
     assert preserve.repaint.tolist() == [[False, True, False, False], [False] * 4, [False] * 4]
 
 
-def test_an_empty_mask_is_refused_whatever_the_verdict(fake, scripts):
-    painter, t = corrected(fake, scripts)
+def test_an_empty_mask_is_refused_whatever_the_verdict():
+    painter, t = corrected()
     for now in (t, t.without_last_turn()):
         if now.stage == "inspect":
             now = stages.inspect(painter, now, verdict="accept")
@@ -247,9 +301,9 @@ def test_tokens_touched_agrees_with_areas(rows, columns, height, width, data):
             assert found[i, j] == (down and across)
 
 
-def test_another_model_goes_on_where_it_can(fake, scripts):
-    painter, t = corrected(fake, scripts)
-    other = fake(["go on"])
+def test_another_model_goes_on_where_it_can():
+    painter, t = corrected()
+    other = ScriptedPainter(["go on"])
     other.profile = replace(other.profile, name="other")
     done = stages.refine(other, t)
     assert done.rounds[0].sketch.origin.model == "fake" and done.rounds[0].refinement.origin.model == "other"

@@ -1,1 +1,1 @@
-"""Inference: prefixes and their keys and values, text decoding, flow sampling."""
+"""The inference engine: prefixes and their KV cache, text decoding, flow sampling; one process or a batch of many."""

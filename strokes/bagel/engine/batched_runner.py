@@ -1,4 +1,4 @@
-"""Calls of many painting processes as one call: what :class:`.context.Runner` leaves to whoever has many at once."""
+"""The batched runner: one call of the network for the requests of many painting processes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-from ..network.decoder import Attend
 from .prefix import Block
-from .runner import DecodeCache, Recorder, Runner, attention
+from .runner import DecodeCache, HeadsFirst, KVRecorder, Runner, attention
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
-    """The pasts of branches, padded at the end: keys and values ``[L, B, K, P, d]``, and which rows are real ``[B, P]``.
+    """Keys and values ``[L, B, K, P, d]`` of the prefixes of all branches, padded at the end, and a mask ``[B, P]``.
 
-    Branches may share blocks.
+    The mask is bool and False at padding. Branches may share blocks.
     """
     start: dict[int, int] = {}
     distinct = {id(block): block for blocks in past for block in blocks}
@@ -30,30 +30,27 @@ def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
 
     def gathered(tensors: Sequence[Tensor]) -> Tensor:
         whole = torch.cat(list(tensors), dim=2)
-        return whole.index_select(2, flat.to(whole.device)).unflatten(2, (len(past), longest)).transpose(1, 2)
+        return rearrange(whole.index_select(2, flat.to(whole.device)), "l k (b p) d -> l b k p d", b=len(past))
 
     joined = Block(gathered([b.keys for b in distinct.values()]), gathered([b.values for b in distinct.values()]))
     return joined, real
 
 
 class BatchedRunner(Runner):
-    """A runner whose attention is one padded call for all branches: for many branches behind short pasts."""
+    """A runner whose attention is one padded call for all branches: for many branches behind short prefixes."""
 
-    def attend(self, past: Sequence[Sequence[Block]], causal: bool = False, recorder: Recorder | None = None) -> Attend:
+    def attention_behind(self, past: Sequence[Sequence[Block]], causal: bool) -> HeadsFirst:
+        """The attention of :meth:`attend`, one call for all branches."""
         joined, real = join(past) if any(past) else (None, torch.empty(len(past), 0, dtype=torch.bool))
 
         @cache
         def mask(rows: int) -> Tensor:
-            """``[B, 1, N, P+N]``."""
-            own = torch.ones(rows, rows, dtype=torch.bool)
-            own = (own.tril() if causal else own).expand(len(past), -1, -1)
-            return torch.cat((real[:, None].expand(-1, rows, -1), own), dim=2)[:, None].to(self.device)
+            """Bool ``[B, 1, N, P+N]`` for N = ``rows``."""
+            inside = torch.ones(rows, rows, dtype=torch.bool)
+            inside = (inside.tril() if causal else inside).expand(len(past), -1, -1)
+            return torch.cat((real[:, None].expand(-1, rows, -1), inside), dim=2)[:, None].to(self.device)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            if recorder is not None:
-                recorder.keys.append(k)
-                recorder.values.append(v)
             if joined is not None:
                 k = torch.cat((joined.keys[layer], k), dim=2)
                 v = torch.cat((joined.values[layer], v), dim=2)
@@ -62,18 +59,19 @@ class BatchedRunner(Runner):
         return attend
 
     @torch.inference_mode()
-    def decode_tokens(self, asked: Sequence[tuple[DecodeCache, int, int]]) -> list[Tensor]:
-        """:meth:`step` of many texts."""
-        scratches, tokens, positions = zip(*asked, strict=True)
-        recorder = Recorder()
-        logits = self._next(tokens, positions, self.attend([[s.block] for s in scratches], recorder=recorder)).cpu()
-        for decode_cache, block in zip(scratches, recorder.blocks([1] * len(asked)), strict=True):
+    def decode_tokens(self, requests: Sequence[tuple[DecodeCache, int, int]]) -> list[Tensor]:
+        """:meth:`decode_token` of many texts: of each its cache, token and position. Logits are on the CPU."""
+        caches, tokens, positions = zip(*requests, strict=True)
+        recorder = KVRecorder()
+        attend = self.attend([[decode_cache.block] for decode_cache in caches], recorder=recorder)
+        logits = self.next_logits(tokens, positions, attend).cpu()
+        for decode_cache, block in zip(caches, recorder.blocks([1] * len(requests)), strict=True):
             decode_cache.append(block)
         return list(logits)
 
     @torch.inference_mode()
-    def velocities_many(self, asked: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
-        """:meth:`velocities` of many pictures of one size."""
-        rows = torch.stack([rows for hidden in asked for rows in hidden])
+    def velocities_many(self, requests: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+        """:meth:`velocities` of many pictures of one size, on the CPU."""
+        rows = torch.stack([rows for hidden in requests for rows in hidden])
         found = iter(self.model.velocity(rows).float().cpu())
-        return [[next(found) for _ in hidden] for hidden in asked]
+        return [[next(found) for _ in hidden] for hidden in requests]

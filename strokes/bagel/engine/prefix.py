@@ -1,8 +1,8 @@
-"""Segments, prefixes, and running one segment behind a prefix.
+"""Segments, prefixes, and the blocks of keys and values that the network computes for them.
 
-A prefix is a tuple of segments; the keys and values behind it are blocks, one a segment, written once and never changed.
-Attention reads a prefix as the list of its blocks, so branches share what they have in common and a shorter prefix is
-the same blocks, fewer of them. Axes as in :mod:`.decoder`; L layers, P prefix rows.
+A prefix is a tuple of segments. Each of its segments has one block, which never changes once it is made. Attention
+reads a prefix as the list of its blocks. Prefixes that begin with the same segments share their blocks.
+Axes as in :mod:`..network.decoder`; L layers, n rows of a segment.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ Kind = Literal["text", "latents", "pixels"]
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """One unit of prefill: token ids, clean latents ``[C, h, w]`` or pixels ``[3, H, W]`` in −1…1."""
+    """One unit of prefill: token ids without markers, clean latents ``[C, h, w]``, or pixels ``[3, H, W]`` in −1…1."""
 
     kind: Kind
     content: tuple[int, ...] | Tensor
 
     @cached_property
     def digest(self) -> bytes:
+        """SHA-256 of kind, shape and content."""
         if isinstance(self.content, Tensor):
             data = self.content.detach().cpu().float().contiguous()
             head = f"{self.kind}{tuple(data.shape)}".encode()
@@ -34,22 +35,23 @@ class Segment:
 
     @property
     def positions(self) -> int:
-        """Rope positions the segment consumes: one a row of text with its two markers, one in all for an image."""
+        """Rope positions that it consumes: one for each row of a text, markers included; one in all for an image."""
         return len(self.content) + 2 if self.kind == "text" else 1
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What came before: segments in order. ``key`` names the content of the whole chain."""
+    """The segments read so far, in order; a value, for which nothing has been computed yet."""
 
     segments: tuple[Segment, ...] = ()
 
     def append(self, segment: Segment) -> Prefix:
+        """This prefix with one segment more."""
         return Prefix((*self.segments, segment))
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:
-        """One chained digest a segment: each covers everything before it."""
+        """One digest a segment, which covers the segments before it too."""
         out, last = [], b""
         for segment in self.segments:
             last = hashlib.sha256(last + segment.digest).digest()
@@ -58,6 +60,7 @@ class Prefix:
 
     @property
     def key(self) -> bytes:
+        """The digest of all segments; empty where there is none."""
         return self.keys[-1] if self.segments else b""
 
     @property

@@ -1,7 +1,7 @@
-"""The KV prefix cache: blocks of keys and values by the content of the prefix they stand behind.
+"""The prefix cache: blocks of keys and values by the digest of the prefix that they end.
 
-It changes speed, never results: prefill always runs one whole segment in one call, so a block computed again is the same
-block bit for bit, and any block may be dropped at any time.
+It is a memo of a prefix: it changes speed, never results. Prefill runs one whole segment in one call, so that a block
+computed again is the same bit for bit. Any block may be dropped at any time.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ from .runner import Runner
 
 @dataclass
 class PrefixCacheCounts:
-    """Segments and rows prefilled and found again; ``decoded`` counts rows run one by one while text was written."""
+    """Segments prefilled, segments found in the cache, and tokens decoded one by one while text was written."""
 
     prefilled: int = 0
-    prefilled_rows: int = 0
     reused: int = 0
-    reused_rows: int = 0
     decoded: int = 0
 
 
 class PrefixCache:
-    """Blocks of one network, least recently used first, at most ``capacity`` bytes (None: an eighth of the weights').
+    """Blocks of one network, at most ``capacity`` bytes of them; the least recently used is dropped first.
 
-    ``variant`` names what else decides a block beside its prefix: the patches on the weights. ``evict`` and ``clear``
-    may be called at any time: whoever is using a block holds it.
+    Without ``capacity`` it is an eighth of the weights' bytes. ``variant`` names the patches on the weights: blocks of
+    different patches are kept apart. :meth:`evict` and :meth:`clear` may be called at any time: a block in use lives on
+    with its user.
     """
 
     def __init__(self, runner: Runner, capacity: int | None = None):
@@ -39,25 +38,24 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all blocks held."""
         return sum(block.nbytes for block in self._blocks.values())
 
     def __len__(self) -> int:
         return len(self._blocks)
 
     def blocks(self, prefix: Prefix, variant: str = "") -> list[Block]:
-        """The blocks of a prefix, from memory where held, prefilled where not."""
+        """The blocks of a prefix, one a segment; those that are not held are prefilled."""
         out: list[Block] = []
         position = 0
         for key, segment in zip(prefix.keys, prefix.segments, strict=True):
             block = self._blocks.get((variant, key))
             if block is None:
-                block = self.runner.prefill(out, position, segment)[0]
+                block = self.runner.prefill(out, position, segment).block
                 self.counts.prefilled += 1
-                self.counts.prefilled_rows += block.rows
                 self._blocks[variant, key] = block
             else:
                 self.counts.reused += 1
-                self.counts.reused_rows += block.rows
             self._blocks.move_to_end((variant, key))
             out.append(block)
             position += segment.positions
@@ -72,4 +70,5 @@ class PrefixCache:
         return freed
 
     def clear(self) -> None:
+        """Drop all blocks."""
         self._blocks.clear()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,11 +15,18 @@ from torch import Tensor
 from ...errors import StrokesError
 from ...files import check_shapes
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+# FLUX's scale and shift of latents. Source: its model configuration.
 SCALE, SHIFT = 0.3611, 0.1159
 
 
 def autoencoder_kwargs(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of ``AutoencoderKL`` read off the tensors of an original-format file."""
+    """Keyword arguments of ``AutoencoderKL``, read off tensors with FLUX's original names.
+
+    Raises :class:`StrokesError` naming a tensor that is missing, and widths that are no multiples of 32.
+    """
 
     def rows(key: str) -> int:
         if key not in state:
@@ -49,25 +56,30 @@ def autoencoder_kwargs(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def build(kwargs: Mapping[str, Any]) -> Any:
+def build(kwargs: Mapping[str, Any]) -> AutoencoderKL:
+    """A diffusers ``AutoencoderKL`` with fresh weights."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(**kwargs)
 
 
 class Autoencoder:
-    """Pictures ↔ scaled latents ``z = scale·(sample − shift)``; pixels in −1…1, 8 pixels a latent cell.
+    """The autoencoder: pixels ``[B, 3, H, W]`` in −1…1 to scaled latents ``[B, C, H/8, W/8]`` and back.
 
-    Holds the plain diffusers module in ``module``, so that whoever manages memory can move it.
+    Scaled latents are ``scale·(sample − shift)``. ``module`` is the plain diffusers module, which the manager of memory
+    may move.
     """
 
-    def __init__(self, module: Any, scale: float = SCALE, shift: float = SHIFT):
+    def __init__(self, module: AutoencoderKL, scale: float = SCALE, shift: float = SHIFT):
         self.module = module.eval().requires_grad_(False)
         self.scale, self.shift = scale, shift
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], scale: float = SCALE, shift: float = SHIFT) -> Autoencoder:
-        """From tensors with FLUX's original names. Raises :class:`StrokesError` naming a missing or misshapen key."""
+        """An autoencoder of tensors with FLUX's original names.
+
+        Raises :class:`StrokesError` naming a tensor that is missing or misshapen.
+        """
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
         kwargs = autoencoder_kwargs(state)
@@ -79,23 +91,27 @@ class Autoencoder:
 
     @property
     def is_flux(self) -> bool:
-        """Whether it has the size of FLUX's: then its latents are FLUX latents."""
+        """Whether it has the sizes of FLUX's autoencoder; then its latents are taken for FLUX latents."""
         config = self.module.config
         return config.latent_channels == 16 and tuple(config.block_out_channels) == (128, 256, 512, 512)
 
     @property
     def _where(self) -> dict[str, Any]:
+        """Device and type of its weights, as keyword arguments of ``Tensor.to``."""
         weight = self.module.encoder.conv_in.weight
         return {"device": weight.device, "dtype": weight.dtype}
 
     @torch.inference_mode()
     def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """``[B, 3, H, W]`` → mean and log-variance ``[B, C, H/8, W/8]`` in float32, unscaled."""
+        """Mean and log-variance of the posterior, ``[B, C, H/8, W/8]`` each, float32, unscaled."""
         posterior = self.module.encode(pixels.to(**self._where)).latent_dist
         return posterior.mean.float(), posterior.logvar.float()
 
     def encode(self, pixels: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Scaled latents: the mean, or a sample where ``noise`` is given (the reference samples)."""
+        """Scaled latents, float32: of the mean, or of a sample where ``noise`` is given, as the reference does.
+
+        ``noise [B, C, H/8, W/8]`` is standard normal.
+        """
         mean, logvar = self.moments(pixels)
         if noise is not None:
             mean = mean + torch.exp(0.5 * logvar) * noise.to(mean.device)
@@ -103,10 +119,11 @@ class Autoencoder:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents ``[B, C, h, w]`` → pixels ``[B, 3, 8h, 8w]`` in float32, about −1…1, not clamped."""
+        """Pixels ``[B, 3, 8h, 8w]``, float32, about −1…1 and not clamped, of scaled latents ``[B, C, h, w]``."""
         return self.module.decode((latents / self.scale + self.shift).to(**self._where)).sample.float()
 
 
+# (pattern, replacement) in order: diffusers' names to FLUX's.
 _TO_ORIGINAL = (
     (r"^(\w+)\.down_blocks\.(\d+)\.resnets\.(\d+)\.", r"\1.down.\2.block.\3."),
     (r"^(\w+)\.down_blocks\.(\d+)\.downsamplers\.0\.", r"\1.down.\2.downsample."),
@@ -122,8 +139,8 @@ _TO_ORIGINAL = (
 )
 
 
-def to_original_names(module: Any) -> dict[str, Tensor]:
-    """The tensors of an ``AutoencoderKL`` under FLUX's original names, as ``ae.safetensors`` holds them."""
+def to_original_names(module: AutoencoderKL) -> dict[str, Tensor]:
+    """The tensors of an ``AutoencoderKL`` under FLUX's original names and shapes, as ``ae.safetensors`` holds them."""
     levels = len(module.config.block_out_channels)
     out = {}
     for key, tensor in module.state_dict().items():

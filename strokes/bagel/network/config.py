@@ -1,4 +1,4 @@
-"""Sizes and rules of a BAGEL-shaped checkpoint; every number comes from its files or its tensors."""
+"""Sizes of the network and rules of its image transforms, read off the tensors and JSON files of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ...errors import StrokesError
 from ...files import Shapes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """Qwen2-shaped decoder with two experts."""
+    """Sizes of the Qwen2-shaped decoder; both experts have the same. Names as in transformers' configurations."""
 
     vocab_size: int
     hidden_size: int
@@ -27,9 +27,13 @@ class LanguageConfig:
     rms_norm_eps: float = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """SigLIP-shaped vision transformer; ``num_hidden_layers`` counts the layers that run."""
+    """Sizes of the SigLIP-shaped vision transformer. Names as in transformers' configurations.
+
+    ``num_hidden_layers`` counts the layers that the checkpoint holds: 26 in BAGEL-7B, whose file says 27.
+    ``patches_per_side`` is the side of the position table.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -43,7 +47,10 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class ResizeRule:
-    """Image transform: longest side at most ``max``, shortest at least ``min``, sides multiples of ``stride``."""
+    """Rule of an image transform, in pixels; :func:`strokes.bagel.images.resized` applies it.
+
+    Longest side at most ``max``, shortest at least ``min``, both multiples of ``stride``, area at most ``max_pixels``.
+    """
 
     max: int
     min: int
@@ -53,7 +60,7 @@ class ResizeRule:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the four markers."""
+    """Token ids of the four markers: ``bos`` and ``eos`` stand around every text, the other two around every image."""
 
     bos: int
     eos: int
@@ -61,9 +68,13 @@ class SpecialTokens:
     end_of_image: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BagelConfig:
-    """Everything needed to build the network; ``vision`` is None for a checkpoint trained without a ViT."""
+    """Sizes of the whole network; ``vision`` is None for a checkpoint without vision model.
+
+    A latent token is a square of ``latent_patch_size`` cells of the autoencoder, a cell ``vae_downsample`` pixels wide;
+    an image has at most ``max_latent_size`` tokens a side.
+    """
 
     language: LanguageConfig
     vision: VisionConfig | None
@@ -74,7 +85,7 @@ class BagelConfig:
 
     @property
     def token_pixels(self) -> int:
-        """Side in pixels of the square that one latent token covers."""
+        """Side of the square that one latent token covers, in pixels."""
         return self.latent_patch_size * self.vae_downsample
 
     @property
@@ -84,16 +95,32 @@ class BagelConfig:
 
     @property
     def max_pixels_per_side(self) -> int:
+        """The longest side of an image that can be painted, in pixels."""
         return self.max_latent_size * self.token_pixels
 
 
-# The published BAGEL-7B-MoT: what its config.json leaves to the reference code.
+# Image transforms of the published BAGEL-7B-MoT: its files leave them to the reference code. Source: its inferencer.
 RELEASED_VAE_RULE = ResizeRule(max=1024, min=512, stride=16)
 RELEASED_VIT_RULE = ResizeRule(max=980, min=224, stride=14)
 
 BAGEL_7B = BagelConfig(
-    language=LanguageConfig(152064, 3584, 18944, 28, 28, 4, 128),
-    vision=VisionConfig(1152, 4304, 26, 16, 14, 70),
+    language=LanguageConfig(
+        vocab_size=152064,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        head_dim=128,
+    ),
+    vision=VisionConfig(
+        hidden_size=1152,
+        intermediate_size=4304,
+        num_hidden_layers=26,
+        num_attention_heads=16,
+        patch_size=14,
+        patches_per_side=70,
+    ),
     latent_patch_size=2,
     latent_channels=16,
     max_latent_size=64,
@@ -101,6 +128,7 @@ BAGEL_7B = BagelConfig(
 
 
 def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:
+    """The shape of a tensor. Raises :class:`StrokesError` where it is missing or has another rank."""
     if key not in shapes:
         raise StrokesError(f"the weights hold no tensor '{key}': is this a BAGEL checkpoint?")
     if len(shapes[key]) != rank:
@@ -109,11 +137,13 @@ def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:
 
 
 def _count_layers(shapes: Shapes, pattern: str) -> int:
+    """One more than the largest layer number, which is the one group of ``pattern``; 0 where no key matches."""
     found = {int(m.group(1)) for key in shapes if (m := re.match(pattern, key))}
     return max(found) + 1 if found else 0
 
 
-def _square(rows: int, key: str) -> int:
+def _side(rows: int, key: str) -> int:
+    """The side of a square table of ``rows`` rows. Raises :class:`StrokesError` where there is none."""
     side = isqrt(rows)
     if side * side != rows:
         raise StrokesError(f"'{key}' has {rows} rows; a square number was expected")
@@ -123,10 +153,11 @@ def _square(rows: int, key: str) -> int:
 def infer_config(
     shapes: Shapes, llm: Mapping[str, Any], vit: Mapping[str, Any], bagel: Mapping[str, Any]
 ) -> BagelConfig:
-    """Read sizes off the tensors, and off the three JSON files only what no tensor tells.
+    """Sizes of a checkpoint from the shapes of its tensors; from its three JSON files only what no shape tells.
 
-    A fine-tune may have more embedding rows than its configuration says, and the published ``max_latent_size`` can
-    be outdated: tensors win. A checkpoint without ViT tensors gives ``vision=None``.
+    Tensors win, because a fine-tune may have more embedding rows than its configuration says, and the published
+    ``max_latent_size`` is outdated. ``vision`` is None where there are no tensors of a vision model. Raises
+    :class:`StrokesError` naming the tensor that is missing or misshapen.
     """
     vocab, hidden = _shape(shapes, "language_model.model.embed_tokens.weight")
     head_dim = _shape(shapes, "language_model.model.layers.0.self_attn.q_norm.weight", 1)[0]
@@ -150,12 +181,13 @@ def infer_config(
         vision=_infer_vision(shapes, vit),
         latent_patch_size=patch,
         latent_channels=_shape(shapes, "vae2llm.weight")[1] // patch**2,
-        max_latent_size=_square(_shape(shapes, "latent_pos_embed.pos_embed")[0], "latent_pos_embed.pos_embed"),
+        max_latent_size=_side(_shape(shapes, "latent_pos_embed.pos_embed")[0], "latent_pos_embed.pos_embed"),
         vae_downsample=int((bagel.get("vae_config") or {}).get("downsample", 8)),
     )
 
 
 def _infer_vision(shapes: Shapes, vit: Mapping[str, Any]) -> VisionConfig | None:
+    """Sizes of the vision model; ``vit`` is ``vit_config.json``. None where it has no tensors."""
     prefix = "vit_model.vision_model."
     embedding = prefix + "embeddings.patch_embedding.weight"
     if embedding not in shapes:
@@ -169,7 +201,7 @@ def _infer_vision(shapes: Shapes, vit: Mapping[str, Any]) -> VisionConfig | None
         num_hidden_layers=_count_layers(shapes, r"vit_model\.vision_model\.encoder\.layers\.(\d+)\."),
         num_attention_heads=int(vit.get("num_attention_heads", 16)),
         patch_size=isqrt(patch_numbers // channels),
-        patches_per_side=_square(_shape(shapes, table)[0], table),
+        patches_per_side=_side(_shape(shapes, table)[0], table),
         num_channels=channels,
         layer_norm_eps=float(vit.get("layer_norm_eps", 1e-6)),
     )

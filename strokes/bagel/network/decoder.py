@@ -1,51 +1,57 @@
 """The mixture-of-transformers decoder: two experts, one attention.
 
-Knows nothing of caches, masks or packing: the caller hands in ``attend``. Rows of the two experts travel apart and meet
-in the attention, **understanding expert first**; inside an image segment all rows share one position and see each
-other, so their order is free. Axes: B branches, N rows, D hidden, H query heads, K key/value heads, d head size.
+Rows of the two experts are two tensors; attention joins them, **understanding rows first**. Caches and masks are the
+caller's, who hands in an :data:`Attend`.
+Axes: B branches, N rows, D hidden, H query heads, K key/value heads, d head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from .config import LanguageConfig
+from .operations import Operations, Placement
 
-# (layer, q [B,N,H,d], k [B,N,K,d], v [B,N,K,d]) -> [B,N,H,d]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+# Attention of one layer, supplied by the caller:
+# (layer, q [B,N,H,d], k [B,N,K,d], v [B,N,K,d]) -> [B,N,H,d]; q and k are normed and rotated.
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine ``[B, N, 1, d/2]`` in float32 for integer positions ``[B, N]``; angle ``pos * theta^(-2j/d)``."""
+    """Cosine and sine ``[B, N, 1, d/2]``, float32, of angles ``p·theta^(−2j/d)`` for integer positions ``p [B, N]``."""
     exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     angles = positions.float()[..., None, None] * theta**-exponent
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Half-split (NeoX) rotation of ``x [B, N, heads, d]``, computed in float32."""
+    """``x [B, N, heads, d]`` under the half-split (NeoX) rotary embedding, computed in float32."""
     a, b = x.float().chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
 
 
 # Rows of the understanding and of the generation expert, ``[B, N, D]`` each; either may have no rows.
 Rows = tuple[Tensor, Tensor]
+# What the module names of the two experts end in.
 SUFFIXES = ("", "_moe_gen")
 
 
-def _of(module: nn.Module, rows: Tensor) -> Tensor:
-    """``module(rows)``, and no call where an expert has no rows: its weights may have to be streamed in first."""
+def _apply(module: nn.Module, rows: Tensor) -> Tensor:
+    """``module(rows)``; no call where an expert has no rows, because a call may stream its weights in."""
     return module(rows) if rows.shape[1] else rows
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """SwiGLU feed-forward of one expert, ``[B, N, D]`` → ``[B, N, D]``."""
 
-    def __init__(self, config: LanguageConfig, operations: Any, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = operations.Linear(dim, inner, bias=False, **where)
@@ -57,14 +63,14 @@ class MLP(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Projections and head norms per expert; the attention itself is shared and supplied by the caller."""
+    """Projections and head norms of each expert around one attention over the rows of both, supplied by the caller."""
 
-    def __init__(self, config: LanguageConfig, operations: Any, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, d = config.hidden_size, config.head_dim
         self.d = d
         q, kv = config.num_attention_heads * d, config.num_key_value_heads * d
-        for suffix in ("", "_moe_gen"):
+        for suffix in SUFFIXES:
             self.add_module("q_proj" + suffix, operations.Linear(dim, q, bias=True, **where))
             self.add_module("k_proj" + suffix, operations.Linear(dim, kv, bias=True, **where))
             self.add_module("v_proj" + suffix, operations.Linear(dim, kv, bias=True, **where))
@@ -73,6 +79,7 @@ class SelfAttention(nn.Module):
             self.add_module("k_norm" + suffix, operations.RMSNorm(d, eps=config.rms_norm_eps, **where))
 
     def _heads(self, rows: Tensor, name: str, suffix: str) -> Tensor:
+        """One expert's queries, keys or values (``name`` q, k or v), ``[B, N, heads, d]``; q and k are normed."""
         out = self.get_submodule(f"{name}_proj{suffix}")(rows).unflatten(-1, (-1, self.d))
         return out if name == "v" else self.get_submodule(f"{name}_norm{suffix}")(out)
 
@@ -81,11 +88,13 @@ class SelfAttention(nn.Module):
         q, k, v = (torch.cat([self._heads(rows, name, suffix) for rows, suffix in present], dim=1) for name in "qkv")
         out = attend(layer, rotate(q, *rope), rotate(k, *rope), v).flatten(2)
         text, gen = out.split((x[0].shape[1], x[1].shape[1]), dim=1)
-        return _of(self.get_submodule("o_proj"), text), _of(self.get_submodule("o_proj_moe_gen"), gen)
+        return _apply(self.get_submodule("o_proj"), text), _apply(self.get_submodule("o_proj_moe_gen"), gen)
 
 
 class Layer(nn.Module):
-    def __init__(self, config: LanguageConfig, operations: Any, **where: Any):
+    """One transformer layer: attention and feed-forward, each behind a norm and added to the rows."""
+
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, eps = config.hidden_size, config.rms_norm_eps
         self.self_attn = SelfAttention(config, operations, **where)
@@ -99,19 +108,19 @@ class Layer(nn.Module):
     def forward(self, x: Rows, rope: tuple[Tensor, Tensor], layer: int, attend: Attend) -> Rows:
         text, gen = x
         a_text, a_gen = self.self_attn(
-            (_of(self.input_layernorm, text), _of(self.input_layernorm_moe_gen, gen)), rope, layer, attend
+            (_apply(self.input_layernorm, text), _apply(self.input_layernorm_moe_gen, gen)), rope, layer, attend
         )
         text, gen = text + a_text, gen + a_gen
         return (
-            text + _of(self.mlp, _of(self.post_attention_layernorm, text)),
-            gen + _of(self.mlp_moe_gen, _of(self.post_attention_layernorm_moe_gen, gen)),
+            text + _apply(self.mlp, _apply(self.post_attention_layernorm, text)),
+            gen + _apply(self.mlp_moe_gen, _apply(self.post_attention_layernorm_moe_gen, gen)),
         )
 
 
 class Decoder(nn.Module):
-    """Embedding, layers and the two final norms (``language_model.model`` in the checkpoint)."""
+    """Embedding, layers and the two final norms; ``language_model.model`` in the checkpoint."""
 
-    def __init__(self, config: LanguageConfig, operations: Any, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.config = config
         self.embed_tokens = operations.Embedding(config.vocab_size, config.hidden_size, **where)
@@ -120,9 +129,9 @@ class Decoder(nn.Module):
         self.norm_moe_gen = operations.RMSNorm(config.hidden_size, eps=config.rms_norm_eps, **where)
 
     def forward(self, x: Rows, positions: Tensor, attend: Attend) -> Rows:
-        """Rows through all layers; the final norms are **not** applied.
+        """Hidden rows of both experts after all layers; the final norms are **not** applied.
 
-        ``positions [B, N]`` are integers for the rows of both experts, understanding first.
+        ``positions [B, N]``: integer rope positions of the rows of both experts, understanding rows first.
         """
         rope = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
         for index, layer in enumerate(self.layers):
@@ -131,9 +140,9 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """The decoder and its untied output head."""
+    """The decoder and its untied output head; ``language_model`` in the checkpoint."""
 
-    def __init__(self, config: LanguageConfig, operations: Any, **where: Any):
+    def __init__(self, config: LanguageConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.model = Decoder(config, operations, **where)
         self.lm_head = operations.Linear(config.hidden_size, config.vocab_size, bias=False, **where)

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from .config import VisionConfig
+from .operations import Operations, Placement
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
-    """``[B, C, H, W]`` → ``[B, patches, patch*patch*C]``; inner order row, column, channel."""
+    """Patches ``[B, patches, patch²·C]`` of ``[B, C, H, W]``, row by row; inside: row, column, channel."""
     return rearrange(pixels, "b c (h p) (w q) -> b (h w) (p q c)", p=patch, q=patch)
 
 
 def unpatchify(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """Inverse of :func:`patchify` for a grid of (rows, columns)."""
+    """Images ``[B, C, H, W]`` of a ``grid`` (rows, columns) of patches: the inverse of :func:`patchify`."""
     return rearrange(tokens, "b (h w) (p q c) -> b c (h p) (w q)", h=grid[0], w=grid[1], p=patch, q=patch)
 
 
 def grid_index(grid: tuple[int, int], side: int, device: torch.device | None = None) -> Tensor:
-    """Rows of a ``side × side`` position table for a (rows, columns) grid in its top-left corner."""
+    """Row numbers ``[rows·columns]`` in a ``side × side`` position table for a ``grid`` (rows, columns).
+
+    A smaller grid takes the top-left corner of the table.
+    """
     rows = torch.arange(grid[0], device=device)
     return (rows[:, None] * side + torch.arange(grid[1], device=device)).flatten()
 
 
 class VisionAttention(nn.Module):
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    """Full self-attention over the patches of an image."""
+
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim = config.hidden_size
         self.heads = config.num_attention_heads
@@ -46,9 +55,9 @@ class VisionAttention(nn.Module):
 
 
 class VisionMLP(nn.Module):
-    """Two layers with tanh-GELU; the encoder's feed-forward and the connector have the same shape."""
+    """Two linears with tanh-GELU between: the feed-forward of a layer, and the connector into the language model."""
 
-    def __init__(self, dim: int, inner: int, out: int, operations: Any, **where: Any):
+    def __init__(self, dim: int, inner: int, out: int, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.fc1 = operations.Linear(dim, inner, **where)
         self.fc2 = operations.Linear(inner, out, **where)
@@ -58,7 +67,9 @@ class VisionMLP(nn.Module):
 
 
 class VisionLayer(nn.Module):
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    """One transformer layer with LayerNorm in front of attention and feed-forward."""
+
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         dim, eps = config.hidden_size, config.layer_norm_eps
         self.self_attn = VisionAttention(config, operations, **where)
@@ -72,9 +83,9 @@ class VisionLayer(nn.Module):
 
 
 class VisionEmbeddings(nn.Module):
-    """The patch embedding is a linear layer over flattened patches, as in the checkpoint."""
+    """Embedding of patches, a linear over flattened patches as in the checkpoint, and the learned position table."""
 
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.patch_embedding = operations.Linear(
             config.num_channels * config.patch_size**2, config.hidden_size, **where
@@ -83,13 +94,17 @@ class VisionEmbeddings(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    """The layers; ``encoder`` in the checkpoint."""
+
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.layers = nn.ModuleList(VisionLayer(config, operations, **where) for _ in range(config.num_hidden_layers))
 
 
 class VisionTransformer(nn.Module):
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    """Embeddings, layers and last norm; ``vision_model`` in the checkpoint. There is no pooling head."""
+
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.embeddings = VisionEmbeddings(config, operations, **where)
         self.encoder = VisionEncoder(config, operations, **where)
@@ -97,17 +112,17 @@ class VisionTransformer(nn.Module):
 
 
 class VisionModel(nn.Module):
-    """``vit_model`` in the checkpoint."""
+    """The vision model; ``vit_model`` in the checkpoint."""
 
-    def __init__(self, config: VisionConfig, operations: Any, **where: Any):
+    def __init__(self, config: VisionConfig, operations: Operations, **where: Unpack[Placement]):
         super().__init__()
         self.config = config
         self.vision_model = VisionTransformer(config, operations, **where)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images ``[B, 3, H, W]`` in −1…1, sides multiples of the patch.
+        """Features ``[B, patches, hidden]`` after the last norm, and row numbers ``[patches]`` in position tables.
 
-        Returns features ``[B, patches, hidden]`` after the last layer norm and the table rows ``[patches]``.
+        ``pixels [B, 3, H, W]`` are in −1…1, their sides multiples of the patch.
         """
         vit, patch = self.vision_model, self.config.patch_size
         index = grid_index(

@@ -1,1 +1,1 @@
-"""Parity: the engine held against golden tensors of the reference implementation."""
+"""Parity: the engine compared with golden tensors, which the reference implementation produced."""

@@ -1,6 +1,6 @@
-"""Comparing the engine with golden tensors of the reference, tensor by tensor and fact by fact.
+"""The comparison of the engine with a set of golden tensors: one row for each tensor and each fact.
 
-Source of the rules: the README beside the sets (``tests/golden``).
+Source of names and tolerances: the README beside the sets (``tests/golden``).
 """
 
 from __future__ import annotations
@@ -16,21 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import StrokesError
+from ..network.operations import Operations
 from .golden import GoldenSet
-from .scenarios import Scaled, Skipped, parts
+from .scenarios import scenarios
+from .values import Scaled, Skipped
 
+# Largest relative error of float32 values.
 FLOAT = 2e-4
-# Kinds whose error is relative and therefore says how exact the engine is.
+# Kinds whose error is relative. float16 is, too, but its error says how exact the file is, and not the engine.
 RELATIVE = ("float", "number", "gradient")
-# Names that are only given, never computed.
+# Names of inputs: nothing computes them.
 GIVEN = re.compile(r"image2?_u8|(.+\.)?(init_noise|vae_eps\.\d+|eps|noise|padded_latent)")
-# Latents are given too, but where their noise is given with them they can be computed again.
+# Latents are inputs too, but can be computed where their noise is an input as well.
 LATENT = re.compile(r".+\.vae_latent\.\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One comparison. ``error`` is None where nothing was compared: skipped where ``ok``, else a miss."""
+    """The comparison of one value. ``error`` is None where nothing was compared: skipped where ``ok``, else a miss.
+
+    ``kind`` is that of :func:`rule`; ``note`` says why a value was not compared or what differs.
+    """
 
     name: str
     kind: str
@@ -41,16 +47,19 @@ class Row:
 
     @property
     def group(self) -> str:
+        """The scenario: the first word of the name."""
         return self.name.split(".")[0]
 
     @property
     def result(self) -> str:
+        """``pass``, ``MISS`` or ``skipped``."""
         if not self.ok:
             return "MISS"
         return "skipped" if self.error is None else "pass"
 
 
 def _has_float(value: Any) -> bool:
+    """Whether a value of JSON is a float or a list with one in it."""
     return isinstance(value, float) or (isinstance(value, list) and any(map(_has_float, value)))
 
 
@@ -73,7 +82,7 @@ def rule(name: str, want: Any) -> tuple[str, float]:
 
 
 def _distance(got: Tensor, want: Tensor, scale: float | None = None) -> float:
-    """``max|got−want|`` over ``scale``, by default the largest finite ``|want|``; infinities must stand in the same places."""
+    """``max|got−want|`` over ``scale``, by default the largest finite ``|want|``; infinite where infinities differ."""
     got, want = got.double(), want.double()
     differs = got != want
     if not bool(differs.any()):
@@ -84,14 +93,15 @@ def _distance(got: Tensor, want: Tensor, scale: float | None = None) -> float:
 
 
 def compare(name: str, got: Any, want: Any) -> Row:
-    """One row for a computed and an expected value."""
+    """The row of a computed and an expected value: tensors, numbers, or facts of JSON."""
     kind, tolerance = rule(name, want)
     if isinstance(got, Skipped):
-        return Row(name, kind, None, tolerance, True, got.why)
+        return Row(name=name, kind=kind, error=None, tolerance=tolerance, ok=True, note=got.why)
     relative = kind in (*RELATIVE, "float16")
     if kind == "fact":
         error = 0.0 if got == want else float("inf")
-        return Row(name, kind, error, tolerance, error == 0, "" if got == want else f"got {got}, expected {want}")
+        note = "" if got == want else f"got {got}, expected {want}"
+        return Row(name=name, kind=kind, error=error, tolerance=tolerance, ok=error == 0, note=note)
     scale = got.scale if isinstance(got, Scaled) else None if relative else 1.0
     if not isinstance(want, Tensor):
         got, want = (
@@ -99,13 +109,14 @@ def compare(name: str, got: Any, want: Any) -> Row:
         )
     if got.shape != want.shape:
         note = f"got shape {list(got.shape)}, expected {list(want.shape)}"
-        return Row(name, kind, float("inf"), tolerance, False, note)
+        return Row(name=name, kind=kind, error=float("inf"), tolerance=tolerance, ok=False, note=note)
     error = _distance(got, want, scale)
-    return Row(name, kind, error, tolerance, error < tolerance if relative else error <= tolerance)
+    ok = error < tolerance if relative else error <= tolerance
+    return Row(name=name, kind=kind, error=error, tolerance=tolerance, ok=ok)
 
 
 def _facts(scenario: str, facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """A scenario's facts with dotted names. ``hyper`` is given; null says that nothing was recorded."""
+    """A scenario's expected facts by dotted names. ``hyper`` is an input; null is a fact that was not recorded."""
     for key, value in facts.items():
         if isinstance(value, dict) and key != "hyper":
             yield from _facts(f"{scenario}.{key}", value)
@@ -114,33 +125,33 @@ def _facts(scenario: str, facts: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _wanted(s: GoldenSet) -> dict[str, Any]:
-    """Everything that a set expects by name: tensors, aliases that are outputs, latents whose noise is known, facts."""
+    """Every expected value by name: tensors, aliases of outputs, latents whose noise is an input, facts."""
     aliases = [name for name in s.meta.get("aliases", {}) if not GIVEN.fullmatch(name)]
-    latents = [name for name in (*s.inputs, *aliases) if LATENT.fullmatch(name) and name.split(".")[0] in s.scenarios]
+    latents = [name for name in (*s.inputs, *aliases) if LATENT.fullmatch(name) and name.split(".")[0] in s.facts]
     names = [*s.expected, *(name for name in aliases if not LATENT.fullmatch(name))]
     names += [name for name in latents if s.find(name.replace("vae_latent", "vae_eps")) is not None]
     wanted: dict[str, Any] = {name: s.find(name) for name in names}
-    for scenario, facts in s.scenarios.items():
+    for scenario, facts in s.facts.items():
         wanted.update(_facts(scenario, facts))
     return wanted
 
 
 @torch.no_grad()
-def compare_folder(folder: Path, operations: Any = nn) -> list[Row]:
-    """A row for everything that a folder of golden tensors expects, in float32 on the CPU.
+def compare_folder(folder: Path, operations: Operations = nn) -> list[Row]:
+    """A row for each expected value of a folder of golden tensors, computed in float32 on the CPU.
 
-    What the engine could not compute, or does not know, is a miss that says so. ``operations`` is the namespace that
-    the network's layers come from. Raises :class:`StrokesError` where the folder or its model cannot be read.
+    A value that the engine failed to compute, or whose name no scenario yields, is a miss that says so. ``operations``
+    is the namespace of the network's layers. Raises :class:`StrokesError` where folder or model cannot be read.
     """
     s = GoldenSet.read(Path(folder), operations)
     wanted = _wanted(s)
     rows: list[Row] = []
     reasons: dict[str, str] = {}
-    for groups, part in parts(s):
+    for groups, scenario in scenarios(s):
         if not any(name.split(".")[0] in groups for name in wanted):
             continue
         try:
-            for name, got in part(s):
+            for name, got in scenario(s):
                 if wanted.get(name) is not None:
                     rows.append(compare(name, got, wanted.pop(name)))
         # One scenario with wrong inputs must not hide the others.
@@ -150,11 +161,12 @@ def compare_folder(folder: Path, operations: Any = nn) -> list[Row]:
     for name, want in wanted.items():
         note = reasons.get(name.split(".")[0], "not compared: no rule for this name")
         kind, tolerance = rule(name, want)
-        rows.append(Row(name, kind, None, tolerance, False, note))
+        rows.append(Row(name=name, kind=kind, error=None, tolerance=tolerance, ok=False, note=note))
     return rows
 
 
 def _summary(rows: Sequence[Row]) -> str:
+    """One line: how many values were compared, missed and skipped, and the worst relative error."""
     compared = sum(row.error is not None for row in rows)
     missed = sum(not row.ok for row in rows)
     skipped = sum(row.result == "skipped" for row in rows)
@@ -167,7 +179,7 @@ def _summary(rows: Sequence[Row]) -> str:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Plain text: a block for each scenario or piece, a line for each row, and a summary line last."""
+    """The rows as plain text: a block for each scenario, a line for each row, the summary last."""
     width = max((len(row.name) - len(row.group) for row in rows), default=4)
     lines = [f"  {'name':{width}}{'kind':>10}{'error':>10}{'tolerance':>11}  result"]
     order = list(dict.fromkeys(row.group for row in rows))

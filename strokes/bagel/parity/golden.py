@@ -1,4 +1,4 @@
-"""A folder of golden tensors: reading it, and finding its tensors, pictures and facts.
+"""A set of golden tensors: a folder with weights, inputs, and what the reference computed from them.
 
 Source of the format: the README beside the sets (``tests/golden``).
 """
@@ -22,21 +22,28 @@ from ..images import resize
 from ..network.autoencoder import Autoencoder
 from ..network.config import RELEASED_VAE_RULE, RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from ..network.model import Bagel
+from ..network.operations import Operations
 from ..weights.checkpoint import find_weights, load_autoencoder, load_network
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file by name."""
     with open_safetensors(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def _read_autoencoder(path: Path, bagel: dict[str, Any]) -> Autoencoder | None:
+    """The autoencoder of a file; None where there is no file."""
     return load_autoencoder(path, bagel) if path.exists() else None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GoldenSet:
-    """A folder of golden tensors with its model loaded in float32."""
+    """A set of golden tensors, its network loaded in float32.
+
+    ``meta`` is ``meta.json``; ``inputs`` and ``expected`` are tensors by name; ``bagel`` are the values of BAGEL's
+    ``config.json``. ``autoencoder`` is None where the set has none.
+    """
 
     meta: dict[str, Any]
     inputs: dict[str, Tensor]
@@ -49,8 +56,8 @@ class GoldenSet:
     autoencoder: Autoencoder | None
 
     @classmethod
-    def read(cls, folder: Path, operations: Any = nn) -> GoldenSet:
-        """Raises :class:`StrokesError` naming the file, key or tensor that is missing or unreadable."""
+    def read(cls, folder: Path, operations: Operations = nn) -> GoldenSet:
+        """The set of a folder. Raises :class:`StrokesError` naming a file, key or tensor missing or unreadable."""
         if not folder.is_dir():
             raise StrokesError(f"no folder {folder}: give a set of golden tensors, such as tests/golden/toy")
         meta, model = read_json(folder / "meta.json"), folder / "model"
@@ -93,30 +100,35 @@ class GoldenSet:
         return self.model.config
 
     @property
-    def scenarios(self) -> dict[str, dict[str, Any]]:
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What ``meta.json`` says of each scenario: its hyper-parameters (``hyper``) and the expected facts."""
         return self.meta.get("scenarios", {})
 
     def find(self, name: str) -> Tensor | None:
-        """A tensor by its name or alias; one mapping serves inputs and outputs."""
+        """An input or expected tensor by its name or alias; None where there is none."""
         name = self.meta.get("aliases", {}).get(name, name)
         found = self.inputs.get(name)
         return self.expected.get(name) if found is None else found
 
     def tensor(self, name: str) -> Tensor:
+        """:meth:`find`, but raises :class:`StrokesError` where there is none."""
         found = self.find(name)
         if found is None:
             raise StrokesError(f"the set holds no tensor '{name}'")
         return found
 
     def text(self, name: str) -> Segment:
+        """The segment of a prompt by its name in ``meta.json``."""
         return Segment("text", tuple(self.meta["prompt_ids"][name]))
 
     def original(self, name: str) -> Image.Image:
+        """An input image by its name, "image" or "image2"."""
         return Image.fromarray(self.tensor(f"{name}_u8").numpy())
 
     def vae_picture(self, name: str) -> Image.Image:
+        """An input image as the autoencoder reads it."""
         return resize(self.original(name), self.vae_rule)
 
     def vit_picture(self, name: str) -> Image.Image:
-        """Resized twice, as the reference's inferencer does."""
+        """An input image as the vision model reads it: resized twice, as the reference's inferencer does."""
         return resize(self.vae_picture(name), self.vit_rule)

@@ -1,75 +1,59 @@
-"""What the engine computes for a set of golden tensors: every tensor and fact of the format, by name.
+"""The scenarios of a set of golden tensors: what the engine computes, tensor by tensor and fact by fact.
 
-Source: the README beside the sets (``tests/golden``): a folder with weights, inputs, expected tensors and ``meta.json``,
-produced by the reference. Each function here yields (name, value) pairs; comparing them is :mod:`.parity`'s part.
+Each scenario yields (name, value) pairs with the names of the format; :mod:`.compare` compares the values. Source: the
+README beside the sets (``tests/golden``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import Any
 
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ...errors import StrokesError
 from ..engine import flow
+from ..engine import text as text_decoding
 from ..engine.prefix import Block, Prefix, Segment
 from ..engine.sampler import BranchSampler
-from ..engine.text import decode
 from ..images import resize, to_image, to_tensor
-from ..network.config import SpecialTokens
-from ..network.model import Bagel
-from ..network.packed import Item, LatentItem, PixelItem, TextItem, pack, training_forward, visibility
-from ..network.vision import grid_index, patchify, unpatchify
+from ..network.vision import patchify, unpatchify
 from .golden import GoldenSet
+from .training_scenario import train
+from .values import Produced, Scaled, Skipped
 
 NO_VAE = "no VAE weights"
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A value that cannot be computed from what the folder holds."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A number whose error counts relative to ``scale`` instead of to itself."""
-
-    value: float
-    scale: float
-
-
-Produced = Iterator[tuple[str, Any]]
-
-
 def _u8(image: Image.Image) -> Tensor:
-    return ((to_tensor(image) * 0.5 + 0.5) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    """An image as uint8 ``[H, W, 3]``."""
+    return rearrange(((to_tensor(image) * 0.5 + 0.5) * 255).round().to(torch.uint8), "c h w -> h w c")
 
 
 def _framed(markers: Tensor, rows: Tensor) -> Tensor:
-    """Start marker, rows, end marker: the reference's order. The engine keeps the two markers in front."""
+    """Start marker, rows, end marker: the order of the reference. The engine has both markers first."""
     return torch.cat((markers[:1], rows, markers[1:]))
 
 
 def _cache(prefix: str, block: Block, image: bool) -> Produced:
+    """Keys and values ``[n, K, d]`` of each layer, in the reference's order of rows."""
     for kind, layers in (("k", block.keys), ("v", block.values)):
-        for i, layer in enumerate(layers.transpose(1, 2)):
+        for i, layer in enumerate(rearrange(layers, "l k n d -> l n k d")):
             yield f"{prefix}.{kind}.layer{i}", _framed(layer[:2], layer[2:]) if image else layer
 
 
 def _size(s: GoldenSet, prefix: Prefix) -> tuple[int, int]:
-    """Rows held in the caches of a context, and its next position."""
+    """The rows of a prefix, and its next rope position."""
     return sum(block.rows for block in s.prefix_cache.blocks(prefix)), prefix.position
 
 
 def text(s: GoldenSet) -> Produced:
+    """Prefill of a text."""
     segment, special = s.text("prompt"), s.runner.special
     block, hidden, _ = s.runner.prefill([], 0, segment)
     yield "text.hidden", s.model.language_model.model.norm(hidden)
@@ -81,27 +65,28 @@ def text(s: GoldenSet) -> Produced:
 
 
 def _write(s: GoldenSet, prefix: Prefix, calls: int) -> tuple[list[int], Tensor]:
-    """Greedy text of at most ``calls`` decoder calls; the ids fed, start marker first, and the logits of each call."""
+    """Greedy decoding of at most ``calls`` calls: the ids fed, start marker first, and the logits ``[calls, V]``."""
     logits: list[Tensor] = []
-    ids, ended = decode(
-        s.runner,
-        s.prefix_cache.blocks(prefix),
-        prefix.position,
-        calls,
-        on_logits=lambda row: logits.append(row.clone()),
-    )
-    # Without an end marker the last choice was made but not fed: the start marker counts in the reference's limit.
+
+    def choose(row: Tensor) -> int:
+        logits.append(row.clone())
+        return text_decoding.greedy(row)
+
+    blocks = s.prefix_cache.blocks(prefix)
+    ids, ended = text_decoding.decode(s.runner, blocks, prefix.position, calls, choose=choose)
+    # Without an end marker the last id was chosen but not fed: the reference counts the start marker among the calls.
     return [s.runner.special.bos, *(ids if ended else ids[:-1])], torch.stack(logits)
 
 
 def _margin(logits: Tensor) -> Scaled:
-    """How safe the argmax was. A difference of logits has the error of logits, so it counts relative to the largest."""
+    """The smallest lead of an argmax. It is a difference of logits, so its error is relative to the largest logit."""
     first, second = logits.topk(2).values.unbind(-1)
     return Scaled(float((first - second).min()), float(logits.abs().max()))
 
 
 def greedy(s: GoldenSet) -> Produced:
-    facts = s.scenarios.get("greedy_text", {})
+    """Greedy decoding behind a text."""
+    facts = s.facts.get("greedy_text", {})
     steps = s.find("decode.step_logits")
     calls = len(facts["fed_tokens"]) if steps is None else len(steps)
     fed, logits = _write(s, Prefix((s.text("prompt"),)), calls)
@@ -112,6 +97,7 @@ def greedy(s: GoldenSet) -> Produced:
 
 
 def transforms(s: GoldenSet) -> Produced:
+    """Image transforms."""
     vae, twice = s.vae_picture("image"), s.vit_picture("image")
     yield "tf.vae_u8", _u8(vae)
     yield "tf.vit_u8_from_vae_u8", _u8(twice)
@@ -121,6 +107,7 @@ def transforms(s: GoldenSet) -> Produced:
 
 
 def vit(s: GoldenSet) -> Produced:
+    """The vision model, and prefill of an image by it."""
     model, vision = s.model, s.config.vision
     assert vision is not None
     pixels = to_tensor(s.vit_picture("image"))
@@ -140,6 +127,7 @@ def vit(s: GoldenSet) -> Produced:
 
 
 def vae(s: GoldenSet) -> Produced:
+    """The autoencoder, and prefill of an image by it."""
     pixels = to_tensor(s.vae_picture("image"))
     yield "vae_prefill.image_hw", list(pixels.shape[1:])
     if s.autoencoder is None:
@@ -164,7 +152,7 @@ def vae(s: GoldenSet) -> Produced:
     yield "vae_prefill.rope_next", Prefix((segment,)).position
 
 
-# The format's table of scenarios: how a name begins → its inputs in order; a thought follows where ``think`` is set.
+# The inputs of an inference scenario, in order, by the beginning of its name.
 INPUTS: Mapping[str, Sequence[str]] = {
     "t2i": ("prompt",),
     "edit": ("image", "prompt2"),
@@ -175,7 +163,7 @@ INPUTS: Mapping[str, Sequence[str]] = {
 
 @dataclass
 class Branches:
-    """The three contexts before denoising, named as the engine names them, and the pictures in them."""
+    """The prefixes of the three guidance branches, and the names of the images in them."""
 
     main: Prefix
     text_free: Prefix
@@ -184,7 +172,10 @@ class Branches:
 
 
 def branches(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Branches:
-    """Source: the reference's interleaved inference. The text-free context is what stood before the last text."""
+    """The prefixes that the inputs of a scenario make. The text-free one is what stood before the last text.
+
+    Source: the reference's interleaved inference.
+    """
     inputs = next(names for start, names in INPUTS.items() if name.startswith(start))
     look_only = hyper.get("understanding_output", False)
     c = Branches(Prefix(), Prefix(), Prefix(), [])
@@ -205,8 +196,9 @@ def branches(s: GoldenSet, name: str, hyper: Mapping[str, Any]) -> Branches:
     return c
 
 
-def scenario(s: GoldenSet, name: str) -> Produced:
-    facts = s.scenarios.get(name, {})
+def inference(s: GoldenSet, name: str) -> Produced:
+    """One of the reference's inference scenarios: inputs read, a thought or an answer written, an image painted."""
+    facts = s.facts.get(name, {})
     hyper = facts.get("hyper", {})
     c = branches(s, name, hyper)
     for i, picture in enumerate(c.pictures):
@@ -220,13 +212,13 @@ def scenario(s: GoldenSet, name: str) -> Produced:
     if look_only or hyper.get("think", False):
         bos = s.runner.special.bos
         fed, logits = _write(s, c.main, int(hyper.get("max_think_token_n", 1000)))
-        # Decoding to a string cuts at a second start marker.
+        # The reference's way back to a string cuts at a second start marker.
         written = list(takewhile(lambda i: i != bos, fed[1:]))
         yield f"{name}.text_fed_tokens", fed
         yield f"{name}.text_reencoded_ids", written
         yield f"{name}.min_top1_top2_margin", _margin(logits)
         if not look_only:
-            # A string's way back to ids is a tokenizer's, of which a set has none: it says what came of it.
+            # The set has no tokenizer to encode the string again, but may say what ids that gave.
             c.main = c.main.append(Segment("text", tuple(facts.get("text_reencoded_ids", written))))
     for context, prefix in (("main", c.main), ("cfg_text", c.text_free), ("cfg_img", c.image_free)):
         rows, position = _size(s, prefix)
@@ -236,14 +228,8 @@ def scenario(s: GoldenSet, name: str) -> Produced:
         yield from _paint(s, name, hyper, c)
 
 
-def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Produced:
-    """Hyper-parameters that are absent have the defaults of the reference's inferencer."""
-    if c.pictures:
-        width, height = s.vae_picture(c.pictures[-1]).size
-    else:
-        height, width = hyper.get("image_shapes", (1024, 1024))
-    token = s.config.token_pixels
-    grid = (height // token, width // token)
+def _flow_settings(hyper: Mapping[str, Any]) -> flow.FlowSettings:
+    """Absent hyper-parameters have the defaults of the reference's inferencer."""
     low, high = hyper.get("cfg_interval", (0.4, 1.0))
     guidance = flow.Guidance(
         text=hyper.get("cfg_text_scale", 3.0),
@@ -252,7 +238,19 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
         renorm=hyper.get("cfg_renorm_type", "global"),
         renorm_min=hyper.get("cfg_renorm_min", 0.0),
     )
-    calls, shift = int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0))
+    return flow.FlowSettings(int(hyper.get("num_timesteps", 50)) - 1, float(hyper.get("timestep_shift", 3.0)), guidance)
+
+
+def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Produced:
+    """Velocities, guidance scales and latents of a painted image."""
+    if c.pictures:
+        width, height = s.vae_picture(c.pictures[-1]).size
+    else:
+        height, width = hyper.get("image_shapes", (1024, 1024))
+    token = s.config.token_pixels
+    grid = (height // token, width // token)
+    settings = _flow_settings(hyper)
+    guidance = settings.guidance
     prefixes = {"main": c.main, "text_free": c.text_free, "image_free": c.image_free}
     noise = s.tensor(f"{name}.init_noise")
 
@@ -271,9 +269,7 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
     tokens = flow.sample(
         velocities,
         noise,
-        calls,
-        shift,
-        guidance,
+        settings,
         same_text=c.text_free.key == c.main.key,
         same_image=c.image_free.key == c.main.key,
         on_step=lambda done, total, x, v, t: used.append(v),
@@ -293,96 +289,17 @@ def _paint(s: GoldenSet, name: str, hyper: Mapping[str, Any], c: Branches) -> Pr
         yield f"{name}.image_u8", _u8(to_image(s.autoencoder.decode(latents)[0]))
 
 
-def _texts(ids: Sequence[int], special: SpecialTokens) -> list[list[int]]:
-    """The texts between begin and end markers in a row of packed ids."""
-    found: list[list[int]] = []
-    inside = False
-    for i in ids:
-        if i == special.bos:
-            found.append([])
-        elif inside and i != special.eos:
-            found[-1].append(i)
-        inside = i == special.bos or (inside and i != special.eos)
-    return found
+Scenario = Callable[[GoldenSet], Produced]
 
 
-def train(s: GoldenSet) -> Produced:
-    """The packed batch of the format: three samples in a fixed order of items."""
-    model, special, patch, vision = s.model, s.runner.special, s.config.latent_patch_size, s.config.vision
-    assert vision is not None
-    # Pictures were padded before they were encoded: the real sizes stand in the facts alone.
-    shapes = s.scenarios["train"]["latent_shapes"]
-    padded = s.tensor("train.padded_latent")
-    latents = [x[:, : h * patch, : w * patch] for x, (h, w) in zip(padded, shapes, strict=True)]
-    texts = _texts(s.tensor("train.packed_text_ids").tolist(), special)
-    if (len(texts), len(latents)) != (5, 5):
-        raise StrokesError(f"the batch holds {len(texts)} texts and {len(latents)} latents; the format has 5 and 5")
-    starts = torch.tensor([0, *(h * w for h, w in shapes)]).cumsum(0)[:-1]
-    # Clean images stand at −inf before the sigmoid, which is time 0.
-    times = s.tensor("train.packed_timesteps")[starts].sigmoid().tolist()
-    a, b, c, d, e = (LatentItem(x, t if t > 0 else None) for x, t in zip(latents, times, strict=True))
-    look = PixelItem(to_tensor(resize(s.original("image"), s.vit_rule)))
-    samples: list[list[Item]] = [
-        [TextItem(texts[0]), a],
-        [b, look, TextItem(texts[1]), c],
-        [TextItem(texts[2]), TextItem(texts[3], loss=True), d, e, look, TextItem(texts[4], loss=True)],
-    ]
-    packed = pack(model.config, samples, special)
-    grids = [(x.shape[1] // vision.patch_size, x.shape[2] // vision.patch_size) for x in packed.pixels]
-    yield "train.sample_lens", packed.sample_lens
-    yield "train.latent_shapes", [[x.shape[1] // patch, x.shape[2] // patch] for x in packed.latents]
-    yield "train.packed_text_ids", packed.text_ids
-    yield "train.packed_text_indexes", packed.text_index
-    yield "train.packed_position_ids", packed.positions
-    yield "train.packed_vae_token_indexes", packed.latent_index
-    yield "train.packed_latent_position_ids", packed.latent_position
-    yield "train.packed_vit_token_indexes", packed.pixel_index
-    yield "train.packed_vit_position_ids", torch.cat([grid_index(grid, vision.patches_per_side) for grid in grids])
-    yield "train.vit_token_seqlens", torch.tensor([h * w for h, w in grids])
-    yield "train.packed_timesteps", packed.latent_time.logit()
-    yield "train.mse_loss_indexes", packed.latent_index[packed.target_mask]
-    yield "train.ce_loss_indexes", packed.ce_index
-    yield "train.packed_label_ids", packed.labels
-    for i, mask in enumerate(visibility(packed)):
-        yield f"train.visible.{i}", mask
-
-    # Loading froze the weights; which of them train is the network's to say.
-    for parameter, fresh in zip(model.parameters(), Bagel(s.config, device="meta").parameters(), strict=True):
-        parameter.requires_grad_(fresh.requires_grad)
-    with torch.enable_grad():
-        losses = training_forward(model, packed, s.tensor("train.noise"), float(s.bagel.get("timestep_shift", 1.0)))
-        ce, mse = losses.ce.mean(), losses.mse.mean()
-        (ce + mse).backward()
-    yield "train.ce_per_token", losses.ce
-    yield "train.mse_per_element", losses.mse
-    yield "train.ce_mean", ce.item()
-    yield "train.mse_mean", mse.item()
-    yield "train.loss", (ce + mse).item()
-    found = {name: p.grad.norm().item() for name, p in model.named_parameters() if p.grad is not None}
-    yield "train.params_without_grad", sorted(name for name, _ in model.named_parameters() if name not in found)
-    wanted = s.scenarios.get("train", {}).get("grad_norms", {})
-    largest = max(wanted.values(), default=0.0)
-    for name in wanted:
-        if name in found:
-            # A key bias shifts all scores of a query alike, so the ViT's has no gradient but rounding noise (about
-            # 1e-8): a norm that is zero in exact arithmetic can only be compared on the scale of the largest norm.
-            scale = wanted[name] if wanted[name] > 1e-6 * largest else largest
-            yield f"train.grad_norms.{name}", Scaled(found[name], scale)
-    model.zero_grad()
-    model.requires_grad_(False)
-
-
-Part = Callable[[GoldenSet], Produced]
-
-
-def parts(s: GoldenSet) -> list[tuple[tuple[str, ...], Part]]:
-    """Everything that can be computed: the first words of the names that it yields, and the function."""
-    fixed: list[tuple[tuple[str, ...], Part]] = [
+def scenarios(s: GoldenSet) -> list[tuple[tuple[str, ...], Scenario]]:
+    """All scenarios of a set, each with the first words of the names that it yields."""
+    fixed: list[tuple[tuple[str, ...], Scenario]] = [
         (("text", "text_prefill"), text),
         (("decode", "greedy_text"), greedy),
         (("tf",), transforms),
         (("vit", "vit_prefill"), vit),
         (("vae", "vae_prefill"), vae),
     ]
-    painted = [name for name in s.scenarios if name.startswith(tuple(INPUTS))]
-    return [*fixed, *(((name,), partial(scenario, name=name)) for name in painted), (("train",), train)]
+    names = [name for name in s.facts if name.startswith(tuple(INPUTS))]
+    return [*fixed, *(((name,), partial(inference, name=name)) for name in names), (("train",), train)]

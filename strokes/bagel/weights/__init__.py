@@ -1,1 +1,1 @@
-"""Files of weights: opening a checkpoint."""
+"""Checkpoints: the files of a model folder, and the network loaded from them."""

@@ -1,14 +1,14 @@
-"""A model folder (or one weights file with its companions beside it) → a loaded model.
+"""Checkpoints: opening a model folder, or one weights file with the others beside it.
 
 The layout is that of the published BAGEL-7B-MoT: ``ema.safetensors``, ``ae.safetensors``, ``llm_config.json``,
-``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` says what suits it.
+``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` holds the profile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,27 @@ from ...process.painter import PaintSettings, Profile, TextSettings
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
 from ..network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
 from ..network.model import Bagel
+from ..network.operations import Operations
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Names of the weights file, the first that exists counts: averaged weights, and weights as trained.
 WEIGHTS = ("ema.safetensors", "model.safetensors")
+# The tokens of :class:`SpecialTokens`, in its order.
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
-# A model this small runs in float32 on a CPU; a larger one keeps the precision of its file.
+# Models of fewer parameters run in float32, larger ones in the precision of their file.
 SMALL = 500_000_000
 
+Settings = TypeVar("Settings", PaintSettings, TextSettings, Profile)
 
-@dataclass
+
+@dataclass(kw_only=True, eq=False)
 class Checkpoint:
-    """Everything a folder holds, loaded. ``codec`` names the autoencoder."""
+    """A model folder, loaded. ``codec`` is the hash of the autoencoder's file, ``vit_rule`` the transform to pixels."""
 
     model: Bagel
-    tokenizer: Any
+    tokenizer: Tokenizer
     special: SpecialTokens
     autoencoder: Autoencoder
     profile: Profile
@@ -56,10 +64,13 @@ def load_network(
     config: BagelConfig,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    operations: Any = nn,
+    operations: Operations = nn,
 ) -> Bagel:
-    """Weights of a safetensors file in a :class:`Bagel`; ``dtype`` None keeps what the file stores."""
-    # Keys and shapes are read off torch's own layers: others may make their weights only when they are loaded.
+    """The network with the weights of a safetensors file, in ``dtype``; None: what the file stores.
+
+    Raises :class:`StrokesError` naming a tensor that is missing or misshapen.
+    """
+    # Keys and shapes are those of torch's layers: others may make their weights only when they are loaded.
     plain = Bagel(config, device="meta")
     expected = {key: tuple(tensor.shape) for key, tensor in plain.state_dict().items()}
     model = Bagel(config, operations, device="meta", dtype=dtype)
@@ -72,8 +83,11 @@ def load_network(
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer as a ``tokenizers.Tokenizer`` in which typed control tokens stay plain text."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The folder's tokenizer. It encodes a control token that someone typed as plain text.
+
+    Raises :class:`StrokesError` where there is none or it is unreadable.
+    """
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
@@ -85,40 +99,51 @@ def load_tokenizer(folder: Path) -> Any:
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+        # Nothing of a folder is run as code.
+        found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = found.backend_tokenizer
     else:
         raise StrokesError(f"{folder} holds no tokenizer.json (nor vocab.json with merges.txt)")
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
-def special_tokens(tokenizer: Any) -> SpecialTokens:
-    ids = [tokenizer.token_to_id(token) for token in MARKERS]
-    if None in ids:
-        raise StrokesError(f"the tokenizer knows no {MARKERS[ids.index(None)]}: not a BAGEL tokenizer")
+def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
+    """The ids of the four markers. Raises :class:`StrokesError` naming one that the tokenizer lacks."""
+    ids: list[int] = []
+    for token in MARKERS:
+        found = tokenizer.token_to_id(token)
+        if found is None:
+            raise StrokesError(f"the tokenizer knows no {token}: not a BAGEL tokenizer")
+        ids.append(found)
     return SpecialTokens(*ids)
 
 
-def _settings(kind: type, base: Any, given: dict[str, Any]) -> Any:
-    known = {f.name for f in fields(kind)}
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in known}
+def _with_given(base: Settings, given: dict[str, Any]) -> Settings:
+    """``base`` with the values of ``given``; keys that are no field of it are passed over."""
+    known = {f.name for f in fields(base)}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in known}
     return replace(base, **values)
 
 
 def read_profile(name: str, config: BagelConfig, given: dict[str, Any]) -> Profile:
-    """A checkpoint's profile from the ``strokes`` key of its config.json; BAGEL's defaults where it says nothing."""
+    """The profile ``given`` by the ``strokes`` key of ``config.json``, with BAGEL's defaults for what it leaves out."""
     side = config.max_pixels_per_side
     base = Profile(name=name, size=(side, side), multiple=config.token_pixels, max_side=side)
     plain = {k: v for k, v in given.items() if k not in ("first", "edit", "text")}
     return replace(
-        _settings(Profile, base, plain),
-        first=_settings(PaintSettings, base.first, given.get("first", {})),
-        edit=_settings(PaintSettings, base.edit, given.get("edit", {})),
-        text=_settings(TextSettings, base.text, given.get("text", {})),
+        _with_given(base, plain),
+        first=_with_given(base.first, given.get("first", {})),
+        edit=_with_given(base.edit, given.get("edit", {})),
+        text=_with_given(base.text, given.get("text", {})),
     )
 
 
 def load_autoencoder(path: Path, bagel: dict[str, Any], device: torch.device | str = "cpu") -> Autoencoder:
+    """The autoencoder of a file with FLUX's names, in float32; scale and shift are those of ``config.json``, if given.
+
+    Raises :class:`StrokesError` naming a tensor that is missing or misshapen.
+    """
     with open_safetensors(path) as file:
         state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
     ae = bagel.get("vae_config") or {}
@@ -131,9 +156,9 @@ def load(
     path: str | Path,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
-    operations: Any = nn,
+    operations: Operations = nn,
 ) -> Checkpoint:
-    """Open a model folder. ``dtype`` None: float32 for a small model, else what the file stores.
+    """Open a model folder. ``dtype`` is the network's; None: float32 for a small one, else what the file stores.
 
     Raises :class:`StrokesError` naming the file or tensor that is missing, truncated or misshapen.
     """
@@ -160,13 +185,13 @@ def load(
         raise StrokesError(f"{ae} has {channels} latent channels, the network {config.latent_channels}")
     if dtype is None and sum(torch.Size(s).numel() for s in shapes.values()) < SMALL:
         dtype = torch.float32
-    own = bagel.get("strokes", {})
+    given = bagel.get("strokes", {})
     return Checkpoint(
         model=load_network(weights, config, device, dtype, operations),
         tokenizer=tokenizer,
         special=special,
         autoencoder=autoencoder,
-        profile=read_profile(own.get("name", folder.name), config, own),
-        vit_rule=ResizeRule(**own["vit_transform"]) if "vit_transform" in own else RELEASED_VIT_RULE,
+        profile=read_profile(given.get("name", folder.name), config, given),
+        vit_rule=ResizeRule(**given["vit_transform"]) if "vit_transform" in given else RELEASED_VIT_RULE,
         codec=fingerprint(ae),
     )

@@ -21,8 +21,11 @@ from ...errors import StrokesError
 from ...process import loop, stages
 from ...process.painter import Painter
 from ...shapes.checker import CheckResult, check
-from . import arms as ways
-from .arms import ARMS, Arm, Outcome, Task
+from ...shapes.language import WHOLE
+from ...shapes.scene_graph import SceneGraph
+from .. import arms as ways
+from ..arms import Arm, Outcome, Task
+from .arms import ARMS, best_of_k, oracle, shuffled
 from .examples import TILE, choose
 from .prompts import read_prompts
 from .report import Example, Report
@@ -35,13 +38,13 @@ _AFTER_PROCESS = ("best-of-k", "shuffled")
 # Called after each painting: (paintings finished, paintings in all, prompt). May raise Cancelled.
 Progress = Callable[[int, int, str], None]
 Result = TypeVar("Result")
-Job = Callable[[Painter[Any]], Result]
+Job = Callable[[Painter], Result]
 # Runs jobs with a painter, several of them side by side, and gives their results in order.
 RunBatched = Callable[[Any, Sequence[Job[Any]]], Iterable[Any]]
 
 
 def evaluate(
-    painter: Painter[Any],
+    painter: Painter,
     lines: Sequence[str],
     arms: Sequence[str] = DEFAULT_ARMS,
     *,
@@ -67,16 +70,19 @@ def evaluate(
     def most(objects: int) -> int:
         return rounds or min(objects + 2, loop.MAX_ROUNDS)
 
-    tasks = [Task(prompt, seed, most(len(prompt.graph.objects))) for seed in seeds for prompt in prompts]
+    graphs = {prompt.line: prompt.graph for prompt in prompts}
+    tasks = [
+        Task(prompt.text, prompt.line, seed, most(len(prompt.graph.objects))) for seed in seeds for prompt in prompts
+    ]
     total, finished = len(tasks) * len(chosen), count(1)
 
     def job(arm: str, paint: Arm, task: Task) -> Job[tuple[Trial, bytes | None]]:
-        def paint_one(painter: Painter[Any]) -> tuple[Trial, bytes | None]:
+        def paint_one(painter: Painter) -> tuple[Trial, bytes | None]:
             began = perf_counter()
             outcome = paint(painter, task)
-            trial = _trial(arm, task, outcome, perf_counter() - began)
+            trial = _trial(arm, task.key, graphs[task.line], outcome, perf_counter() - began)
             if progress:
-                progress(next(finished), total, task.prompt.text)
+                progress(next(finished), total, task.text)
             return trial, _small(outcome.image) if arm in DEFAULT_ARMS else None
 
         return paint_one
@@ -107,31 +113,31 @@ def check_arms(arms: Sequence[str]) -> None:
 
 def _way(arm: str, of_process: Sequence[Trial]) -> Arm:
     if arm == "best-of-k":
-        return ways.best_of_k({(t.line, t.seed): t.cost.model_calls for t in of_process})
+        return best_of_k({(t.line, t.seed): t.cost.model_calls for t in of_process})
     if arm == "shuffled":
-        return ways.shuffled(of_process)
+        return shuffled(of_process)
     alone: dict[str, Arm] = {
         "one-shot": ways.one_shot,
-        "plan-only": ways.plan_only,
+        "plan-only": ways.plan_only(WHOLE),
         "no-inspect": ways.no_inspect,
         "process": ways.process,
-        "oracle": ways.oracle,
+        "oracle": oracle,
     }
     return alone[arm]
 
 
-def _run(painter: Painter[Any], jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
+def _run(painter: Painter, jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
     return list(run_batched(painter, jobs) if run_batched else (job(painter) for job in jobs))
 
 
-def _trial(arm: str, task: Task, outcome: Outcome, seconds: float) -> Trial:
+def _trial(arm: str, key: tuple[int, int], graph: SceneGraph, outcome: Outcome, seconds: float) -> Trial:
     """What is kept of an outcome, so that no picture is held."""
-    graph, done = task.prompt.graph, outcome.process
+    done = outcome.process
     verdict = check(outcome.image, graph) if outcome.image else CheckResult(False, ("nothing was painted",))
     ended = done.ended if done is not None and arm != "plan-only" else None
     steps = judge_rounds(done, graph) if done is not None else ()
     cost = replace(outcome.cost, seconds=seconds)
-    line, seed = task.key
+    line, seed = key
     return Trial(
         line,
         len(graph.objects),
@@ -173,7 +179,7 @@ def _examples(
     differ: list[tuple[str, tuple[bytes | None, bytes | None], tuple[bool, bool]]] = []
     for task, (one, first), (two, second) in zip(tasks, ones, twos, strict=True):
         if one.right != two.right:
-            differ.append((task.prompt.text, (first, second), (one.right, two.right)))
+            differ.append((task.text, (first, second), (one.right, two.right)))
     return choose([Example(text, (_open(a), _open(b)), right) for text, (a, b), right in differ])
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...errors import StrokesError
 from ..grammar import ParsedCritique, ParsedPlan
-from ..painter import TextSettings, Written
+from ..painter import PictureForm, TextSettings, Written
 from ..trajectory import Trajectory
-from .protocol import Asked, PictureSegment, Segment, TextSegment
+from .protocol import Asked, OneShot, PictureSegment, Segment, TextSegment
 
 _PLAN = (
     'To paint "{prompt}" step by step, {so_far}what should be {verb} next? Answer with one short instruction for this '
@@ -43,6 +44,7 @@ _CORRECT = re.compile(
 class PlainDialect:
     """Plain language for base BAGEL: each stage is one picture and one question or instruction."""
 
+    forms: Mapping[Asked | OneShot, PictureForm]
     end_settings = TextSettings(temperature=0.0, max_tokens=8)
 
     def opening(self, prompt: str) -> str:
@@ -63,7 +65,7 @@ class PlainDialect:
             text = self.write_plan(current.plan.instruction, current.plan.description)
         elif current and current.critique:
             text = current.critique.correction
-        picture_first: list[Segment] = [PictureSegment(picture)] if picture else []
+        picture_first: list[Segment] = [PictureSegment(picture, self.forms[asked])] if picture else []
         return [*picture_first, TextSegment(text)]
 
     def plan_start(self, instruction: str) -> str:
@@ -106,4 +108,16 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-PLAIN = PlainDialect()
+# As the reference: what is painted on is read as latents too, what is only asked about is not. Questions of a round read
+# both, so that they share their prefix with the edit that follows.
+PLAIN = PlainDialect(
+    {
+        "plan": "latents+pixels",
+        "sketch": "latents+pixels",
+        "inspect": "latents+pixels",
+        "refine": "latents+pixels",
+        "end": "latents+pixels",
+        "edit": "latents+pixels",
+        "ask": "pixels",
+    }
+)

@@ -6,11 +6,12 @@ in the formats it does know: question about a picture, picture from text, edit o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..grammar import ParsedCritique, ParsedPlan
-from ..painter import TextSettings, Written
+from ..painter import PictureForm, TextSettings, Written
 from ..pictures import Picture
 from ..trajectory import Trajectory
 
@@ -23,14 +24,22 @@ class TextSegment:
 @dataclass(frozen=True)
 class PictureSegment:
     picture: Picture
+    form: PictureForm
 
 
 Segment = TextSegment | PictureSegment
 # "end" asks, between rounds, whether the work is finished.
 Asked = Literal["plan", "sketch", "inspect", "refine", "end"]
+# A person's edit of a picture, and their question about one, outside any process.
+OneShot = Literal["edit", "ask"]
 
 
 class Dialect(Protocol):
+    @property
+    def forms(self) -> Mapping[Asked | OneShot, PictureForm]:
+        """The form in which the model reads the pictures it is shown, by what it is asked."""
+        ...
+
     @property
     def end_settings(self) -> TextSettings:
         """How the reply to "end" is written."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from .. import grammar
 from ..grammar import ParsedCritique, ParsedPlan
-from ..painter import TextSettings, Written
+from ..painter import PictureForm, TextSettings, Written
 from ..trajectory import Round, Trajectory, picture_before_round
-from .protocol import Asked, PictureSegment, Segment, TextSegment
+from .protocol import Asked, OneShot, PictureSegment, Segment, TextSegment
 
 ACCEPTED = "The step is correct."
 
@@ -20,6 +21,7 @@ class TagDialect:
     picture before this round ("round"): Markov over rounds, so the context does not grow."""
 
     view: Literal["whole", "round"]
+    forms: Mapping[Asked | OneShot, PictureForm]
     # The token after a picture is the whole decision: end of text, or the first of a next plan.
     end_settings = TextSettings(temperature=0.0, max_tokens=1)
 
@@ -32,12 +34,13 @@ class TagDialect:
             earlier, visible = trajectory.start, trajectory.rounds
         else:
             earlier, visible = picture_before_round(trajectory), (current,) if current else ()
-        seen: list[Segment] = [TextSegment(self.opening(trajectory.prompt))]
+        form = self.forms[asked]
+        segments: list[Segment] = [TextSegment(self.opening(trajectory.prompt))]
         if earlier:
-            seen.append(PictureSegment(earlier))
-        for step in visible:
-            seen += _round_segments(step)
-        return seen
+            segments.append(PictureSegment(earlier, form))
+        for round_ in visible:
+            segments += _round_segments(round_, form)
+        return segments
 
     def plan_start(self, instruction: str) -> str:
         return grammar.write_plan(instruction) + "<des>"
@@ -58,16 +61,27 @@ class TagDialect:
         return written.ended and not written.text.strip()
 
 
-def _round_segments(step: Round) -> list[Segment]:
-    seen: list[Segment] = [TextSegment(step.plan.text)]
-    if step.sketch:
-        seen.append(PictureSegment(step.sketch.picture))
-    if step.critique and step.critique.text:
-        seen.append(TextSegment(step.critique.text))
-    if step.refinement and step.refinement.picture:
-        seen.append(PictureSegment(step.refinement.picture))
-    return seen
+def _round_segments(round_: Round, form: PictureForm) -> list[Segment]:
+    segments: list[Segment] = [TextSegment(round_.plan.text)]
+    if round_.sketch:
+        segments.append(PictureSegment(round_.sketch.picture, form))
+    if round_.critique and round_.critique.text:
+        segments.append(TextSegment(round_.critique.text))
+    if round_.refinement and round_.refinement.picture:
+        segments.append(PictureSegment(round_.refinement.picture, form))
+    return segments
 
 
-PAPER = TagDialect("whole")
-MINIATURE = TagDialect("round")
+# As trained: every stage continues the same prefix.
+_FORMS: Mapping[Asked | OneShot, PictureForm] = {
+    "plan": "latents+pixels",
+    "sketch": "latents+pixels",
+    "inspect": "latents+pixels",
+    "refine": "latents+pixels",
+    "end": "latents+pixels",
+    "edit": "latents+pixels",
+    "ask": "latents+pixels",
+}
+
+PAPER = TagDialect("whole", _FORMS)
+MINIATURE = TagDialect("round", _FORMS)

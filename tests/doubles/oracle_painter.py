@@ -1,0 +1,97 @@
+"""A painter that knows the world and errs as told, so that a test knows the truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from strokes.data.shapes.rounds import recolour
+from strokes.errors import StrokesError
+from strokes.process.grammar import parse_plan
+from strokes.process.painter import Painted, Profile, Written
+from strokes.process.pictures import Picture
+from strokes.shapes.drawing import render
+from strokes.shapes.language import add_instruction, read_prompt, write_prompt
+from strokes.shapes.layout import sample_layout
+
+OPENING = "Please create the image step-by-step: "
+
+
+class OraclePainter:
+    """Draws what it is told with the ground-truth renderer, one object a round, all others where they were. A share
+    ``errors`` of its sketches and one-shot pictures has a wrong object, of its repaintings ``botched``; ``verdict`` is
+    "truth", "accept" or "reject"; ``drifts`` lays every picture out anew."""
+
+    profile = Profile("oracle", "miniature", size=(64, 64), max_side=256)
+
+    def __init__(self, errors=0.0, verdict="truth", botched=0.0, never_ends=False, drifts=False, describe=write_prompt):
+        self.errors, self.verdict, self.botched = errors, verdict, botched
+        self.never_ends, self.drifts, self.describe = never_ends, drifts, describe
+        self.drawn = {}  # digest → (shapes, right)
+        self.sketches, self.repainted, self.one_shots = Counter(), Counter(), Counter()
+        self.told = []  # (prompt, what it was told when it repainted)
+
+    def blank(self):
+        return ()
+
+    def read_text(self, state, text):
+        self.check_text(text)
+        return (*state, text)
+
+    def read_picture(self, state, picture, form):
+        return (*state, picture)
+
+    def check_text(self, text):
+        if "<|" in text:
+            raise StrokesError("the text contains the special token <|")
+
+    def write_text(self, state, settings, seed, on_text=None, start=""):
+        prompt = state[0].removeprefix(OPENING)
+        graph = read_prompt(prompt)
+        n = len(graph.objects)
+        if start:
+            return Written(f"{start}{self.describe(graph)}</des>", 5, True)
+        pictures = [p for p in state if isinstance(p, Picture)]
+        shapes, right = self.drawn[pictures[-1].digest] if pictures else ([], True)
+        if any(isinstance(text, str) and text.startswith("<ins>") for text in state):
+            accepted = right if self.verdict == "truth" else self.verdict == "accept"
+            self.sketches[right, accepted] += 1
+            return Written("good." if accepted else f"bad. <refine>mend {prompt}</refine>", 7, True)
+        if len(shapes) == n and not self.never_ends:
+            return Written("", 1, True)
+        if settings.max_tokens == 1:
+            return Written("<ins>", 1, False)
+        new = min(len(shapes), n - 1)
+        after = graph.subgraph(range(new + 1))
+        plan = f"<ins>{add_instruction(after, new, range(new))}</ins><des>{self.describe(after)}</des>"
+        return Written(plan, 5, True)
+
+    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, preserve=None):
+        rng = np.random.default_rng(seed)
+        said = [text for text in state if isinstance(text, str)]
+        plan = next((text for text in said if text.startswith("<ins>")), None)
+        refining = "<refine>" in said[-1]
+        graph = read_prompt(parse_plan(plan).description if plan else said[0])
+        before = [p for p in state if isinstance(p, Picture)]
+        fixed = [] if self.drifts or not before else self.drawn[before[-1].digest][0]
+        if refining:
+            fixed = [replace(s, colour=o.colour, kind=o.kind) for s, o in zip(fixed, graph.objects, strict=False)]
+        shapes = next((s for _ in range(20) if (s := sample_layout(graph, rng, fixed[: len(graph.objects)]))), None)
+        while shapes is None:
+            shapes = sample_layout(graph, rng)
+        if rng.random() < (self.botched if refining else self.errors):
+            shapes[-1] = recolour(rng, shapes[-1])
+        right = Counter(s.name for s in shapes) == Counter(o.name for o in graph.objects)
+        pixels = (render([shapes])[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        picture = Picture(Image.fromarray(pixels))
+        self.drawn[picture.digest] = (shapes, right)
+        if refining:
+            self.repainted[self.drawn[before[-1].digest][1], right] += 1
+            self.told.append((said[0].removeprefix(OPENING), said[-1]))
+        elif plan is None:
+            self.one_shots[right] += 1
+        return Painted(picture, 10)
