@@ -1,6 +1,6 @@
-"""Reads a picture of the shapes world by rules alone and says whether it satisfies a scene graph. Never sees a model.
+"""The rule-based checker: reads the shapes in a picture and decides whether they satisfy a scene graph.
 
-Every picture is first brought to 64×64, so all lengths and areas here are pixels of that canvas.
+Every picture is first resized to 64×64; all lengths and areas here are pixels of that canvas.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .language import article
 from .scene_graph import Object, Relation, SceneGraph, holds
 
 MIN_AREA = 60
-# Ground-truth shapes overlap their best outline by .87 or more, also blurred and noisy; most that ran together, by less.
+# Rendered shapes overlap their best outline by 0.87 or more, also blurred and noisy; most of those that touch, by less.
 MIN_OVERLAP = 0.86
 _NAMES = ("", *PALETTE)
 _COLOURS = np.array((GROUND, *PALETTE.values()), np.float32)
 _FACTORS = np.array([0.94, 0.97, 1.0, 1.03, 1.06], np.float32)[:, None, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
-    """A component of one colour: its likeliest kind, its centre, its area in pixels of a 64×64 canvas, and how far
-    (intersection over union, 0 to 1) it overlaps the best outline of that kind."""
+    """A connected component of one colour: its likeliest kind, its centre, its area, and its overlap (intersection over
+    union, 0 to 1) with the best outline of that kind."""
 
     colour: str
     kind: str
@@ -49,7 +49,7 @@ class Found:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """``reasons`` says in sentences what is wrong; empty where the picture satisfies the graph."""
+    """The answer of :func:`check`; ``reasons`` are sentences on what is wrong, none where the picture is right."""
 
     ok: bool
     reasons: tuple[str, ...] = ()
@@ -66,8 +66,10 @@ _MOMENTS = {kind: _moments(kind) for kind in KINDS}
 
 
 def read_picture(image: Image.Image) -> list[Found]:
-    """Every coloured component of at least 60 pixels at 64×64, largest first; patches of several colours that come to as
-    much together are something of the commonest of them, and not clear. Raises StrokesError unless square."""
+    """All coloured components of at least 60 pixels, largest first. Raises StrokesError unless the picture is square.
+
+    Smaller patches that touch and come to 60 pixels together are one component of their commonest colour, not clear.
+    """
     if image.width != image.height:
         raise StrokesError(f"the picture is {image.width}×{image.height}: the shapes world is square")
     image = image.convert("RGB")
@@ -75,9 +77,8 @@ def read_picture(image: Image.Image) -> list[Found]:
         method = Image.Resampling.BOX if image.width > UNIT else Image.Resampling.BILINEAR
         image = image.resize((UNIT, UNIT), method)
     labels = nearest_colours(np.asarray(image, np.float32))
-    parts = components(labels)
     found, rest = [], labels > 0
-    for mask in _large(parts):
+    for mask in _large(components(labels)):
         if colour := _NAMES[labels[mask][0]]:
             found.append(_identify(colour, mask))
             rest &= ~mask
@@ -89,27 +90,28 @@ def read_picture(image: Image.Image) -> list[Found]:
     return sorted(found, key=lambda f: -f.area)
 
 
-def _large(parts: np.ndarray) -> list[np.ndarray]:
-    """Masks of the components of at least 60 pixels."""
-    return [parts == part for part in np.flatnonzero(np.bincount(parts.ravel()) >= MIN_AREA)]
+def _large(numbered: np.ndarray) -> list[np.ndarray]:
+    """Masks ``[H, W]`` of the components of at least 60 pixels; ``numbered`` as :func:`components` returns it."""
+    return [numbered == number for number in np.flatnonzero(np.bincount(numbered.ravel()) >= MIN_AREA)]
 
 
 def detect(image: Image.Image) -> list[Detection]:
-    """What an expert sees in a picture: its shapes, with the radius that their area says, as far as the world has it."""
-    seen = []
+    """The shapes in a picture, largest first, each with the radius that its area implies, clamped to ``RADIUS``. Raises
+    StrokesError unless the picture is square."""
+    found = []
     for f in read_picture(image):
         r = min(max((f.area / _MOMENTS[f.kind][0]) ** 0.5, RADIUS[0]), RADIUS[1])
-        seen.append(Detection(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
-    return seen
+        found.append(Detection(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
+    return found
 
 
 def nearest_colours(pixels: np.ndarray) -> np.ndarray:
-    """Indexes ``[H, W]`` into (ground, palette) of pixels ``[H, W, 3]`` in 0…255.
+    """The nearest colour of each pixel: indexes ``[H, W]`` into (ground, palette) of pixels ``[H, W, 3]`` in 0…255.
 
-    Antialiased edges pass through third colours. So only what fills a 2×2 block of one colour counts as a colour of its
-    own; every other pixel takes the nearest of the colours within two pixels.
+    The blend of two colours at an antialiased edge may be nearest to a third. So only 2×2 blocks of one nearest colour
+    keep it; every other pixel takes the nearest among the colours of such blocks within two pixels.
     """
-    # Squared distances, less what is the same for every colour.
+    # Squared distances, less the pixel's own square, which is the same for every colour.
     distance = (_COLOURS**2).sum(1)[:, None, None] - 2 * np.tensordot(_COLOURS, pixels, (1, 2))
     nearest = distance.argmin(0)
     down, right = nearest[1:] == nearest[:-1], nearest[:, 1:] == nearest[:, :-1]
@@ -144,10 +146,10 @@ def components(labels: np.ndarray) -> np.ndarray:
 
 
 def _identify(colour: str, mask: np.ndarray) -> Found:
-    """Compare a mask with the outline of every kind, of about its area and with its centroid."""
+    """The kind whose outline, with the mask's centroid and about its area, overlaps the mask best."""
     rows, columns = np.nonzero(mask)
     area, x, y = len(rows), float(columns.mean()) + 0.5, float(rows.mean()) + 0.5
-    # Outlines of other kinds reach farther than the mask; they must not be cut off.
+    # Outlines of other kinds reach farther than the mask, and must fit into the window.
     margin = int(0.4 * area**0.5) + 2
     top, left = rows.min() - margin, columns.min() - margin
     height, width = int(rows.max() - top) + margin + 1, int(columns.max() - left) + margin + 1
@@ -157,7 +159,7 @@ def _identify(colour: str, mask: np.ndarray) -> Found:
     sums[(rows - top) * width + columns - left, 1] = 1
     dx = (np.arange(width) + (left + 0.5 - x)).astype(np.float32)[None, None, :]
     dy = (np.arange(height) + (top + 0.5 - y)).astype(np.float32)[None, :, None]
-    best = Found(colour, "", x, y, area, -1.0)
+    best = Found(colour=colour, kind="", x=x, y=y, area=area, overlap=-1.0)
     for kind, (unit_area, drop) in _MOMENTS.items():
         r = np.float32((area / unit_area) ** 0.5) * _FACTORS
         outlines = inside(kind, dx, dy + np.float32(drop) * r, r).reshape(len(r), -1).astype(np.float32)
@@ -165,14 +167,19 @@ def _identify(colour: str, mask: np.ndarray) -> Found:
         overlaps = common / (outline + area - common)
         at = int(overlaps.argmax())
         if overlaps[at] > best.overlap:
-            best = Found(colour, kind, x, y - drop * float(r[at, 0, 0]), area, float(overlaps[at]))
+            y_centre = y - drop * float(r[at, 0, 0])
+            best = Found(colour=colour, kind=kind, x=x, y=y_centre, area=area, overlap=float(overlaps[at]))
     return best
 
 
 def check(image: Image.Image, graph: SceneGraph) -> CheckResult:
-    """Whether a picture holds exactly the objects of a graph, each clear, and every relation.
+    """Whether a picture shows exactly the objects of a graph, each clear, and every relation holds. Raises StrokesError
+    unless the picture is square.
 
-    Where objects are alike, any assignment that satisfies all relations counts. Raises StrokesError unless square.
+    The benchmark's exact match. It shares the reading of the picture with :func:`strokes.shapes.compare.compare`, but
+    not the decision: it counts names and tries every assignment, while the critic, which wrote the training data and
+    judges rounds, matches greedily. So a fault in the critic's matching cannot raise the score. A test holds both
+    to the same answer.
     """
     found = read_picture(image)
     reasons = [f"something {f.colour} at ({f.x:.0f}, {f.y:.0f}) is no clear shape" for f in found if not f.clear]
@@ -187,11 +194,13 @@ def check(image: Image.Image, graph: SceneGraph) -> CheckResult:
 
 
 def _assignments(objects: Sequence[Object], found: Sequence[Found]) -> Iterator[tuple[Found, ...]]:
+    """Every order of the components in which they have the names of the objects."""
     for given in permutations(found):
         if all(f.name == o.name for f, o in zip(given, objects, strict=True)):
             yield given
 
 
 def _broken(graph: SceneGraph, given: tuple[Found, ...]) -> list[Relation]:
+    """Relations that do not hold where ``given`` stand for the objects."""
     at = [(f.x, f.y) for f in given]
     return [r for r in graph.relations if not holds(r.name, at[r.subject], at[r.object])]

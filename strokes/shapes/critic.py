@@ -1,7 +1,7 @@
-"""What someone who sees perfectly would say and do: the faults of a scene, how to mend them, and the next step.
+"""The rule-based critic: the critique of a sketch (:func:`judge`), and the next instruction for a canvas (:func:`next_step`).
 
-It judges synthetic scenes and, through the checker's reading, a model's own pictures alike: one source for every plan,
-critique and refinement that training asks for. A person, an image editor and a language model stand here for real pictures.
+Both take scenes as lists of detections: of synthetic scenes, or what the checker reads in a model's own pictures. Every
+plan, critique and refinement that the embedded model is trained on comes from here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEP_WRONG = "the step is wrong."
 
 @dataclass(frozen=True)
 class NextStep:
-    """What to do next, and the canvas afterwards. ``instruction`` "" is the end of the process."""
+    """An instruction, and the graph and scene of the canvas after it. ``instruction`` "" is the end of the process."""
 
     instruction: str
     graph: SceneGraph
@@ -34,8 +34,8 @@ class NextStep:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A critique: why the step is right or wrong, the correction ("" where it is accepted), and what was ``found`` when the
-    picture was held against what the canvas should hold."""
+    """The critique of a sketch: why it is right or wrong, the correction ("" where it is accepted), and the comparison
+    (``found``) of the sketch with what the canvas should hold."""
 
     explanation: str
     correction: str
@@ -48,6 +48,7 @@ class Judgement:
 
     @property
     def kind(self) -> str:
+        """ "right", "right but incomplete", "wrong step" or "wrong picture"."""
         if self.correction:
             return "wrong step" if self.explanation.startswith(STEP_WRONG) else "wrong picture"
         return "right" if self.explanation == CORRECT_AND_COMPLETE else "right but incomplete"
@@ -60,13 +61,14 @@ def next_step(
     order: Sequence[int] | None = None,
     preferred: Sequence[Shape] = (),
 ) -> NextStep | None:
-    """Mend what is wrong with the canvas, else add the next object of ``order`` (the prompt's where None), else end.
+    """The next step on a canvas that shows ``seen``: mend its faults, else add the next missing object in ``order`` (the
+    prompt's where None), else end. ``preferred`` is where each object of the graph goes when it is placed.
 
-    None where there is no room for it.
+    None where the step finds no room.
     """
     found = compare(graph, seen, growing=True)
     growing = bool(found.present)
-    if not growing:  # all that is there is wrong: it becomes the first object
+    if not growing:  # nothing shown has a colour or kind of the prompt: the first correction turns it into an object
         found = compare(graph, seen)
     if any(fault.what != MISSING for fault in found.faults):
         preferred = [preferred[i] for i in found.present] if preferred else ()
@@ -76,13 +78,13 @@ def next_step(
     missing = [i for i in order or range(len(graph.objects)) if i not in found.present]
     if not missing:
         return NextStep("", graph, [found.kept[i] for i in range(len(graph.objects))])
-    # Lay out all that is to come, so that this step leaves room for the next.
+    # The whole graph is laid out, so that this step leaves room for the next ones.
     whole = mend(found, rng, preferred)
     return None if whole is None else _addition(found, missing[0], whole)
 
 
 def additions(graph: SceneGraph, seen: Sequence[Detection], rng: np.random.Generator) -> list[NextStep]:
-    """Every step that may come next on a canvas without faults, whatever the order."""
+    """Every step that adds one missing object to a canvas without faults; none where they find no room."""
     found = compare(graph, seen, growing=True)
     whole = mend(found, rng)
     missing = (i for i in range(len(graph.objects)) if i not in found.present)
@@ -96,10 +98,11 @@ def _addition(found: Comparison, i: int, whole: Scene) -> NextStep:
 
 
 def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Detection]) -> tuple[str, SceneGraph]:
-    """What is wrong with a plan ("" where nothing is), and the part of the prompt that it should have spoken of."""
+    """How a plan contradicts the prompt (a sentence of :mod:`.compare`, "" where it does not), and the subgraph of the prompt
+    that it should have described: the objects that it names or the canvas already shows."""
     named, conflict = _indexes(prompt, planned)
     spoken = Counter(prompt.objects[i] for i in named)
-    # What shares nothing with the prompt is no attempt at it: to take it away is no contradiction.
+    # A shape that shares neither colour nor kind with the prompt may be taken away without contradicting it.
     drawn = Counter(prompt.objects[i] for i in compare(prompt, canvas, growing=True).present)
     if drawn - spoken:
         conflict = conflict or MISSING
@@ -109,9 +112,10 @@ def contradiction(prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Dete
 def judge(
     prompt: SceneGraph, planned: SceneGraph, canvas: Sequence[Detection], sketch: Sequence[Detection]
 ) -> Judgement:
-    """The critique of a sketch made for a plan: does the plan contradict the prompt, or the picture the plan?
+    """The critique of a ``sketch`` that was made for the plan ``planned`` on the ``canvas`` before it.
 
-    What the prompt asks and neither the plan nor the ``canvas`` before it holds is not drawn yet, and no error.
+    Where the sketch is wrong, the critique blames the plan if that contradicts the prompt, else the picture. Objects of
+    the prompt that neither the plan names nor the canvas shows are still to come, and no fault.
     """
     conflict, corrected = contradiction(prompt, planned, canvas)
     found = compare(corrected, sketch)
@@ -123,7 +127,7 @@ def judge(
 
 
 def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:
-    """The first objects of a graph that make up ``due``."""
+    """The lowest indexes of a graph's objects that make up the multiset ``due``."""
     seen: Counter[Object] = Counter()
     out = []
     for i, thing in enumerate(graph.objects):
@@ -134,7 +138,7 @@ def _first(graph: SceneGraph, due: Counter[Object]) -> list[int]:
 
 
 def _indexes(prompt: SceneGraph, planned: SceneGraph) -> tuple[list[int], str]:
-    """Which objects of the prompt a plan speaks of, and how it contradicts the prompt ("" where it does not)."""
+    """Indexes of the prompt's objects that a plan names, and how it contradicts the prompt ("" where it does not)."""
     left, match, conflict = list(range(len(prompt.objects))), dict[int, int](), ""
     for fits, what in (
         (lambda a, b: a == b, ""),

@@ -1,7 +1,7 @@
-"""The world of coloured shapes: palette, outlines, and a batched renderer.
+"""Drawing: palette, outlines and the batched renderer of the shapes world, shared by prompts, layouts and the checker.
 
-One definition for the renderer, the prompts and the checker. Lengths are pixels on a 64×64 canvas; any square canvas
-scales them. Every function runs on the device of its tensors, so that training can rasterise on a GPU.
+Lengths are pixels of a 64×64 canvas; other square canvases scale them. Tensor functions run on the device of their
+tensors, so that training renders on a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ EXTENT = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A drawn shape: centre (``x``, ``y``) with y downwards, radius ``r``."""
+    """A shape in a scene: colour, kind, centre (``x``, ``y``) with y downwards, radius ``r``."""
 
     colour: str
     kind: str
@@ -53,6 +53,10 @@ class Shape:
     @property
     def name(self) -> str:
         return f"{self.colour} {self.kind}"
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return self.x, self.y
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -68,7 +72,8 @@ Scene = list[Shape]
 
 
 def apart(a: Shape, b: Shape, gap: float = GAP) -> bool:
-    """True where two shapes are surely at least ``gap`` apart: by their boxes or by their circumscribed circles."""
+    """Whether the boxes or the circumscribed circles of two shapes are at least ``gap`` apart: sufficient, not necessary, for
+    the shapes to be."""
     (al, at, ar, ab), (bl, bt, br, bb) = a.box, b.box
     if max(bl - ar, al - br, bt - ab, at - bb) >= gap:
         return True
@@ -82,8 +87,8 @@ def inside_canvas(shape: Shape) -> bool:
 
 
 def inside(kind: str, dx: Any, dy: Any, r: Any) -> Any:
-    """Whether the offset (``dx``, ``dy``) from the centre lies in a shape of radius ``r``: tensors, or arrays as well, that
-    broadcast."""
+    """Whether offsets (``dx``, ``dy``) from the centre lie inside a shape of radius ``r``: booleans, in the broadcast shape
+    of the three. They are all torch tensors or all numpy arrays, hence ``Any``."""
     ax, ay = abs(dx), abs(dy)
     if kind == "circle":
         return dx * dx + dy * dy <= r * r
@@ -97,7 +102,8 @@ def inside(kind: str, dx: Any, dy: Any, r: Any) -> Any:
 
 
 def coverage(kind: str, x: Tensor, y: Tensor, r: Tensor, left: Tensor, top: Tensor, window: int) -> Tensor:
-    """Antialiased coverage ``[M, window, window]`` of M shapes of one kind in windows at integer (``left``, ``top``)."""
+    """Coverage ``[M, window, window]`` in 0…1 (antialiased) of M shapes of one kind, each in its window of ``window`` pixels
+    at integer (``left``, ``top``); ``x``, ``y``, ``r``, ``left`` and ``top`` are ``[M]``, in pixels of the canvas drawn."""
     step = (torch.arange(window * SUPERSAMPLING, device=x.device) + 0.5) / SUPERSAMPLING
     dx = (left[:, None] + step - x[:, None])[:, None, :]
     dy = (top[:, None] + step - y[:, None])[:, :, None]
@@ -106,7 +112,7 @@ def coverage(kind: str, x: Tensor, y: Tensor, r: Tensor, left: Tensor, top: Tens
 
 
 def table(scenes: Sequence[Sequence[Shape]]) -> Tensor:
-    """Scenes as numbers ``[B, shapes, 5]``: kind (from 1; 0 = no shape), colour, x, y, r."""
+    """Scenes as a float tensor ``[B, shapes, 5]``: kind (from 1; 0 = no shape), colour, x, y, r."""
     most = max((len(scene) for scene in scenes), default=0)
     rows = torch.zeros(len(scenes), most, 5)
     for i, scene in enumerate(scenes):
@@ -116,8 +122,8 @@ def table(scenes: Sequence[Sequence[Shape]]) -> Tensor:
 
 
 def render(scenes: Sequence[Sequence[Shape]] | Tensor, size: int = UNIT) -> Tensor:
-    """Pictures ``[B, 3, size, size]`` in 0…1, one a scene, on the device of their :func:`table`; later shapes are painted
-    over earlier ones."""
+    """Pictures ``[B, 3, size, size]`` in 0…1, one a scene, on the device of their :func:`table`. Later shapes cover earlier
+    ones."""
     rows = scenes if isinstance(scenes, Tensor) else table(scenes)
     device, scale = rows.device, size / UNIT
     window = int(2 * 1.3 * RADIUS[1] * scale) + 3
@@ -144,11 +150,12 @@ def render(scenes: Sequence[Sequence[Shape]] | Tensor, size: int = UNIT) -> Tens
 
 @dataclass(frozen=True)
 class Detection:
-    """A shape as it is seen; not ``clear`` where it ran together with something or lost its outline."""
+    """A shape read from a picture; not ``clear`` where its outline is lost, or merged with another's."""
 
     shape: Shape
     clear: bool = True
 
 
 def detections(scene: Sequence[Shape]) -> list[Detection]:
+    """What a perfect reading of a rendered scene returns: every shape, clear."""
     return [Detection(shape) for shape in scene]

@@ -23,11 +23,11 @@ def join(parts: Sequence[str]) -> str:
 
 
 def write_prompt(graph: SceneGraph, long_forms: bool = False) -> str:
-    """The prompt of a graph; ``long_forms`` writes "to the left of". Objects in relations must be distinct."""
+    """The prompt of a graph; ``long_forms`` writes "to the left of". Where there are relations, no two objects may be alike."""
     if not graph.relations:
         counts = Counter(o.name for o in graph.objects)
         words = {n: word for word, n in NUMBERS.items()}
-        # More than five alike are in no prompt; a model may paint them.
+        # No prompt names more than five alike, but a description of a model's picture may have to.
         return join([article(n) if c == 1 else f"{words[min(c, 5)]} {plural(n)}" for n, c in counts.items()])
     named: set[int] = set()
 
@@ -44,59 +44,81 @@ def write_prompt(graph: SceneGraph, long_forms: bool = False) -> str:
     return " and ".join(clauses)
 
 
+MAX_OBJECTS = 5
 _NOUN = re.compile(rf"(a|an|the|{'|'.join(NUMBERS)}) ({'|'.join(COLOURS)}) ({'|'.join(KINDS)})(es|s)?\b")
 _RELATION = re.compile(r" (?:to the )?(left of|right of)| (above|below)")
+_SEPARATOR = re.compile(r",? and |, ")
 
 
 def read_prompt(prompt: str) -> SceneGraph:
     """Parse a prompt of the shapes world. Raises :class:`StrokesError` quoting what it cannot read."""
-    text = re.sub(r"\s+", " ", prompt.strip().lower()).removesuffix(".")
-    objects: list[Object] = []
-    relations: list[Relation] = []
+    parser = _Parser(re.sub(r"\s+", " ", prompt.strip().lower()).removesuffix("."))
+    graph = parser.clauses()
+    if len(graph.objects) > MAX_OBJECTS:
+        raise StrokesError(f"the prompt names {len(graph.objects)} shapes; at most {MAX_OBJECTS} fit the canvas")
+    return graph
 
-    def fail(position: int) -> StrokesError:
-        return StrokesError(
-            f"cannot read the prompt from '{text[position:]}' on: expected e.g. 'a red circle left of a blue square'"
-        )
 
-    def noun(position: int) -> tuple[list[int], int]:
-        match = _NOUN.match(text, position)
-        if not match:
-            raise fail(position)
-        word, colour, kind, ending = match.groups()
-        if (word in NUMBERS) != bool(ending):
-            raise fail(position)
-        item = Object(colour, kind)
-        if word == "the":
-            known = [i for i, o in enumerate(objects) if o == item]
+class _Parser:
+    """The parser of one prompt: clauses of a noun, or of a noun, a relation and a noun."""
+
+    def __init__(self, text: str):
+        self.text, self.position = text, 0
+        self.objects: list[Object] = []
+        self.relations: list[Relation] = []
+
+    def clauses(self) -> SceneGraph:
+        self._clause()
+        while self.position < len(self.text):
+            if not self._next(_SEPARATOR):
+                raise self._unreadable()
+            self._clause()
+        return SceneGraph(tuple(self.objects), tuple(self.relations))
+
+    def _clause(self) -> None:
+        subject = self._noun()
+        relation = self._next(_RELATION)
+        if not relation:
+            return
+        if not self.text.startswith(" ", self.position):
+            raise self._unreadable()
+        self.position += 1
+        other = self._noun()
+        if len(subject) > 1 or len(other) > 1:
+            raise StrokesError("a relation takes single shapes, not a number of them")
+        self.relations.append(Relation(subject[0], relation[1] or relation[2], other[0]))
+
+    def _noun(self) -> list[int]:
+        """Indexes of the objects that a noun names: new ones, or after "the" the one mentioned before."""
+        start = self.position
+        match = self._next(_NOUN)
+        if not match or (match[1] in NUMBERS) != bool(match[4]):
+            self.position = start
+            raise self._unreadable()
+        named = Object(match[2], match[3])
+        if match[1] == "the":
+            known = [i for i, thing in enumerate(self.objects) if thing == named]
             if len(known) != 1:
                 raise StrokesError(
-                    f"'the {item.name}' must name exactly one shape mentioned before, and {len(known)} were"
+                    f"'the {named.name}' must name exactly one shape mentioned before, and {len(known)} were"
                 )
-            return known, match.end()
-        count = NUMBERS.get(word, 1)
-        objects.extend([item] * count)
-        return list(range(len(objects) - count, len(objects))), match.end()
+            return known
+        first, count = len(self.objects), NUMBERS.get(match[1], 1)
+        self.objects += [named] * count
+        return list(range(first, first + count))
 
-    position = 0
-    while True:
-        subject, position = noun(position)
-        if match := _RELATION.match(text, position):
-            if text[match.end() : match.end() + 1] != " ":
-                raise fail(match.end())
-            other, position = noun(match.end() + 1)
-            if len(subject) > 1 or len(other) > 1:
-                raise StrokesError("a relation takes single shapes, not a number of them")
-            relations.append(Relation(subject[0], match.group(1) or match.group(2), other[0]))
-        if position == len(text):
-            break
-        separator = re.compile(r",? and |, ").match(text, position)
-        if not separator:
-            raise fail(position)
-        position = separator.end()
-    if len(objects) > 5:
-        raise StrokesError(f"the prompt names {len(objects)} shapes; at most 5 fit the canvas")
-    return SceneGraph(tuple(objects), tuple(relations))
+    def _next(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Match at the current position, and move behind it."""
+        match = pattern.match(self.text, self.position)
+        if match:
+            self.position = match.end()
+        return match
+
+    def _unreadable(self) -> StrokesError:
+        rest = self.text[self.position :]
+        return StrokesError(
+            f"cannot read the prompt from '{rest}' on: expected e.g. 'a red circle left of a blue square'"
+        )
 
 
 def vocabulary_words() -> Iterable[str]:
@@ -118,20 +140,22 @@ WHOLE = "paint the prompt"
 
 
 def describe(graph: SceneGraph) -> str:
-    """The prompt of a graph; where objects became alike, relations have no name to take them up by and are left out."""
+    """The description of a graph: its prompt. Where two objects are alike, without relations: no noun tells the two apart."""
     alike = len(set(graph.objects)) < len(graph.objects)
     return write_prompt(SceneGraph(graph.objects) if alike else graph)
 
 
 def add_instruction(graph: SceneGraph, i: int, present: Collection[int]) -> str:
+    """The instruction that adds object ``i`` where objects ``present`` are on the canvas."""
     return f"add {article(graph.objects[i].name)}{relation_phrase(graph, i, present)}"
 
 
 def relation_phrase(graph: SceneGraph, i: int, present: Collection[int]) -> str:
-    """`` left of the blue square and above the …``: what object ``i`` is asked to be to those present."""
-    parts = []
+    """The relations of object ``i`` to those ``present``, such as " left of the blue square and above the red circle", with
+    the space before; "" where there are none."""
+    phrases = []
     for r in graph.relations:
-        r = r.inverted() if r.object == i else r
-        if r.subject == i and r.object in present:
-            parts.append(f" {r.name} the {graph.objects[r.object].name}")
-    return " and".join(parts)
+        from_i = r.inverted() if r.object == i else r
+        if from_i.subject == i and from_i.object in present:
+            phrases.append(f" {from_i.name} the {graph.objects[from_i.object].name}")
+    return " and".join(phrases)

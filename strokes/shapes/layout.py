@@ -9,8 +9,8 @@ import numpy as np
 from .drawing import EXTENT, GAP, RADIUS, UNIT, Shape
 from .scene_graph import MIN_OFFSET, SceneGraph
 
-# Where layouts put shapes first: a loose grid of three by three, each place off by at most so much. Anywhere at all would
-# spend a small model's training on places, of which no prompt asks more than sides.
+# Coordinates of a 3×3 grid, and the most by which a shape is off its grid point. Prompts ask for sides only; with free
+# places a small model would spend its training on coordinates.
 PLACES = (10.5, 32.0, 53.5)
 OFF_PLACE = 1.5
 
@@ -18,10 +18,10 @@ OFF_PLACE = 1.5
 def sample_layout(
     graph: SceneGraph, rng: np.random.Generator, fixed: Sequence[Shape] = (), candidates: int = 256
 ) -> list[Shape] | None:
-    """Shapes for a graph: inside the canvas, ``GAP`` apart, every relation held with some margin; on a loose grid, or
-    anywhere where that has no room.
+    """One shape for each object: inside the canvas, more than ``GAP`` apart, every relation held with some margin. They lie
+    near the points of a grid, or anywhere if no candidate on the grid fits. None where neither fits.
 
-    ``fixed`` are shapes already placed, for the first objects. None where no candidate fits.
+    ``fixed`` are the shapes of the first objects, which stay. Each of the two tries draws ``candidates`` layouts.
     """
     return _layout(graph, rng, fixed, candidates, grid=True) or _layout(graph, rng, fixed, candidates, grid=False)
 

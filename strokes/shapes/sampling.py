@@ -15,19 +15,19 @@ from .splits import trainable
 
 @dataclass(frozen=True)
 class PromptMix:
-    """Which graphs are drawn: share of each category, objects at most, and how many of the positions and bindings have
-    just two."""
+    """The distribution of prompts: weight of each of :data:`CATEGORIES`, most objects in a graph, and the share of two-object
+    graphs among positions and bindings."""
 
     weights: tuple[float, ...] = (0.12, 0.1, 0.24, 0.1, 0.3, 0.14)
     max_objects: int = 4
     pairs: float = 0.6
 
     def draw(self, rng: np.random.Generator) -> str:
-        """A category."""
+        """One of :data:`CATEGORIES`."""
         return CATEGORIES[rng.choice(len(CATEGORIES), p=np.array(self.weights) / sum(self.weights))]
 
 
-# What is trained: more of the larger scenes than are evaluated, above all chains of relations, which are learned last.
+# The training mix: more large scenes than in evaluation, above all chains of relations, which are learned last.
 TRAINED = PromptMix((0.05, 0.07, 0.2, 0.06, 0.4, 0.22), pairs=0.25)
 
 
@@ -62,12 +62,13 @@ def sample_graph(rng: np.random.Generator, mix: PromptMix, category: str | None 
 
 
 def _distinct(rng: np.random.Generator, n: int) -> list[Object]:
+    """``n`` different objects."""
     picks = rng.choice(len(COLOURS) * len(KINDS), n, replace=False)
     return [Object(COLOURS[i % len(COLOURS)], KINDS[i // len(COLOURS)]) for i in picks]
 
 
 def sample_scene(rng: np.random.Generator, mix: PromptMix, category: str | None = None) -> tuple[SceneGraph, Scene]:
-    """A graph for training that can be laid out, and its layout."""
+    """A random :func:`trainable` graph and a layout of it."""
     category = category or mix.draw(rng)
     while True:
         graph = sample_graph(rng, mix, category)
@@ -77,6 +78,6 @@ def sample_scene(rng: np.random.Generator, mix: PromptMix, category: str | None 
 
 
 def sample_prompt(rng: np.random.Generator, mix: PromptMix) -> tuple[str, SceneGraph, Scene]:
-    """A training prompt, a quarter of them in long forms."""
+    """A training prompt with its graph and a layout; a quarter of the prompts are in long forms."""
     graph, shapes = sample_scene(rng, mix)
     return write_prompt(graph, long_forms=rng.random() < 0.25), graph, shapes

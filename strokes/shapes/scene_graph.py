@@ -1,4 +1,4 @@
-"""Scene graphs: objects and relations, their prompts (written and read), and layouts that satisfy them."""
+"""Scene graphs: the objects of a prompt and the relations between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CATEGORIES = ("single", "two objects", "counting", "colours", "position", "bindi
 
 @dataclass(frozen=True)
 class Object:
-    """A node of the graph: a kind of shape in a colour."""
+    """A node of the graph: a colour and a kind of shape."""
 
     colour: str
     kind: str
@@ -25,7 +25,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Relation:
-    """``subject`` lies ``name`` (one of :data:`RELATIONS`) ``object``; both are indexes into the objects."""
+    """An edge of the graph: ``subject`` lies ``name`` (one of :data:`RELATIONS`) ``object``, both indexes of objects."""
 
     subject: int
     name: str
@@ -56,7 +56,7 @@ class SceneGraph:
 
     @property
     def category(self) -> str:
-        """GenEval's six kinds in miniature."""
+        """One of :data:`CATEGORIES`, which are GenEval's six tasks in this world."""
         if self.relations:
             return "position"
         if len(self.objects) == 1:
@@ -69,7 +69,8 @@ class SceneGraph:
 
 
 def holds(relation: str, a: tuple[float, float], b: tuple[float, float], offset: float = MIN_OFFSET) -> bool:
-    """Whether centre ``a`` (x, y with y downwards) lies in the direction ``relation`` from ``b``."""
+    """Whether centre ``a`` (x, y with y downwards) lies in direction ``relation`` from centre ``b``: at least ``offset``
+    pixels along it, and no farther across than along."""
     dx, dy = b[0] - a[0], b[1] - a[1]
     along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
     along = along if relation in ("left of", "above") else -along

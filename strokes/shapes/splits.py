@@ -1,7 +1,7 @@
-"""What training sees and what it never does: held-out combinations, longer scenes, and a tenth of everything else.
+"""Splits of the scene graphs into training and evaluation.
 
 Four splits: ``seen`` combinations, held-out ``pairs`` of colour and kind, held-out ``relations`` of an object, and scenes
-``longer`` by one object. Training draws from the first, less the scenes that are :func:`reserved` for evaluation.
+``longer`` by one object. Training draws from ``seen``, without the tenth that is :func:`reserved` for evaluation.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ HELD_OUT_PAIRS = frozenset(
 )
 
 
-def _bucket(text: str, parts: int) -> bool:
-    """One of ``parts`` equal parts of all texts, by their hash."""
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % parts == 0
+def _in_first_bucket(text: str, buckets: int) -> bool:
+    """Whether a text's hash falls into the first of ``buckets`` equal buckets."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % buckets == 0
 
 
 def held_out(relation: Relation, objects: tuple[Object, ...]) -> bool:
-    """Whether training never names one of the two objects on its side of the other: an eighth of all (object, side). A layout
-    may show it, where no word says so."""
+    """Whether a relation is kept from training's texts: an eighth of all (object, direction) pairs is, and a relation has
+    two, one for each end. Training pictures may still show it by chance."""
     sides = ((objects[relation.subject], relation.name), (objects[relation.object], INVERSE[relation.name]))
-    return any(_bucket(f"{thing.name} / {side}", 8) for thing, side in sides)
+    return any(_in_first_bucket(f"{thing.name} / {side}", 8) for thing, side in sides)
 
 
 def identity(graph: SceneGraph) -> str:
-    """The same text for every order and wording of one scene."""
+    """A canonical text of a graph, the same for every order of its objects and relations."""
     names = [thing.name for thing in graph.objects]
     relations = (r if r.name in ("left of", "above") else r.inverted() for r in graph.relations)
     clauses = sorted(f"{names[r.subject]} {r.name} {names[r.object]}" for r in relations)
@@ -46,7 +46,7 @@ def identity(graph: SceneGraph) -> str:
 
 
 def split_of(graph: SceneGraph) -> str | None:
-    """One of :data:`SPLITS`; None where a scene is new in more than one way."""
+    """One of :data:`SPLITS`; None where a scene is held out in more than one way."""
     ways = []
     if len(graph.objects) > MOST_TRAINED:
         ways.append("longer")
@@ -58,16 +58,17 @@ def split_of(graph: SceneGraph) -> str | None:
 
 
 def nameable(graph: SceneGraph) -> bool:
-    """Whether training may say what a picture is seen to hold: no held-out pair or relation, nor what is kept for evaluation;
-    one shape too many is what a wrong picture may well show."""
+    """Whether training may describe a picture by this graph: it has no held-out pair or relation, and is not reserved. It may
+    be longer by one object, as a wrong picture is."""
     return split_of(graph) in ("seen", "longer") and not reserved(graph)
 
 
 def reserved(graph: SceneGraph) -> bool:
-    """Whether a scene, in whatever words, is kept for evaluation: a tenth of all but the single shapes, of which there
-    are too few."""
-    return len(graph.objects) > 1 and _bucket(identity(graph), 10)
+    """Whether a scene, in any wording, is kept for evaluation: a tenth of those with two objects or more. Single shapes are
+    too few to keep any."""
+    return len(graph.objects) > 1 and _in_first_bucket(identity(graph), 10)
 
 
 def trainable(graph: SceneGraph) -> bool:
+    """Whether training may draw this graph as a prompt."""
     return split_of(graph) == "seen" and not reserved(graph)

@@ -1,4 +1,4 @@
-"""The closed vocabulary of the embedded model, as a ``tokenizer.json`` that opens like any other."""
+"""The tokenizer of the embedded model: a word-level ``tokenizer.json`` over the closed vocabulary of the shapes world."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = (
 
 
 def write_tokenizer(path: Path) -> int:
-    """Write the tokenizer and return its size."""
+    """Write the ``tokenizer.json`` and return the number of tokens."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     words = [*SPECIAL, *TAGS, *WORDS, *vocabulary_words()]

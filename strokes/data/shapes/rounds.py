@@ -125,7 +125,7 @@ def with_judgement(
 def caption_of(judgement: Judgement) -> str:
     """What a judged picture shows, in words; "" where training may not name it."""
     found = judgement.found
-    named = nameable(found.seen) and not HELD_OUT_PAIRS.intersection(found.unclear)
+    named = nameable(found.clear_graph) and not HELD_OUT_PAIRS.intersection(found.unclear)
     return found.caption if named else ""
 
 
