@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import stages
-from ..strokes.process.trajectory import Trajectory, size_for
+from ..strokes.process.trajectory import Trajectory
 from .checks import checked, type_problem
 from .live import Live, payload, reporting
 from .sockets import (
@@ -71,7 +71,7 @@ class StrokesBegin(io.ComfyNode):
         with reporting("Begin"):
             size, picture = size_of(width, height), None
             if image is not None:
-                size = size or size_for(image_from(image), model.painter.profile)
+                size = size or model.painter.profile.size_for(image_from(image))
                 picture = picture_of(model, image, size)
             return io.NodeOutput(stages.begin(model.painter, prompt, size, picture))
 

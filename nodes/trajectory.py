@@ -15,7 +15,7 @@ from ..strokes.errors import StrokesError
 from ..strokes.process import store
 from ..strokes.process.pictures import Picture, picture_from
 from ..strokes.process.sheet import contact_sheet
-from ..strokes.process.trajectory import Round, Trajectory, check_size
+from ..strokes.process.trajectory import Round, Trajectory
 from .checks import checked, type_problem
 from .live import payload, reporting
 from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
@@ -73,7 +73,7 @@ class StrokesReplaceImage(io.ComfyNode):
             if resize_canvas:
                 multiple = model.painter.profile.multiple
                 width, height = (max(1, round(side / multiple)) * multiple for side in picture.image.size)
-                check_size((width, height), model.painter.profile)
+                model.painter.profile.check_size((width, height))
                 trajectory = trajectory.with_size((width, height))
             fitted = model.painter.encode(picture_from(picture, trajectory.size))
             return io.NodeOutput(trajectory.with_picture(fitted))

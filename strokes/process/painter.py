@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from PIL import Image
 
+from ..errors import StrokesError
 from .pictures import Picture
 
 # What a painter has read so far: an opaque value, never looked into here. Not ``object``, so that each painter can say
@@ -123,6 +124,21 @@ class Profile:
         default_factory=lambda: PaintSettings(image_guidance=2.0, interval=(0.0, 1.0), renorm="text_channel")
     )
     text: TextSettings = field(default_factory=TextSettings)
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise StrokesError where the model cannot paint a canvas of ``size`` (width, height)."""
+        if any(side < 1 or side % self.multiple or side > self.max_side for side in size):
+            raise StrokesError(
+                f"canvas {size[0]}×{size[1]}: {self.name} needs sides that are multiples of {self.multiple}, "
+                f"at most {self.max_side}"
+            )
+
+    def size_for(self, image: Image.Image) -> tuple[int, int]:
+        """The canvas size nearest to an image's: its proportions, within ``max_side``, sides rounded to the multiple."""
+        scale = min(1.0, self.max_side / max(image.size))
+        most = self.max_side // self.multiple
+        width, height = (min(most, max(1, round(side * scale / self.multiple))) * self.multiple for side in image.size)
+        return width, height
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,6 @@ from .trajectory import (
     Refinement,
     Stage,
     Trajectory,
-    check_size,
-    size_for,
 )
 
 
@@ -68,8 +66,8 @@ def begin(
     profile = painter.profile
     painter.check_text(dialect_of(profile).opening(prompt))
     if size is None:
-        size = size_for(image.image if isinstance(image, Picture) else image, profile) if image else profile.size
-    check_size(size, profile)
+        size = profile.size_for(image.image if isinstance(image, Picture) else image) if image else profile.size
+    profile.check_size(size)
     start = picture_from(image, size) if image else None
     return Trajectory(prompt, size, start, model=profile.name)
 
@@ -280,7 +278,7 @@ def _starting(painter: Painter, trajectory: Trajectory, stage: Stage) -> Dialect
     """
     trajectory.expect(stage)
     dialect = dialect_of(painter.profile)
-    check_size(trajectory.size, painter.profile)
+    painter.profile.check_size(trajectory.size)
     if trajectory.model != painter.profile.name:
         painter.check_text(dialect.opening(trajectory.prompt))
     return dialect

@@ -14,7 +14,7 @@ from ...process.oneshot import text_to_image
 from ...process.painter import Painter
 from ...process.pictures import Picture
 from ...process.stages import GivenCritique
-from ...process.trajectory import Cost, Trajectory, picture_before_round
+from ...process.trajectory import Cost, Trajectory
 from ...shapes.checker import detect
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt
@@ -69,7 +69,7 @@ def oracle(painter: Painter, task: Task) -> Outcome:
             planned = read_prompt(current.plan.description)
         except StrokesError:
             return stages.inspect(painter, sketched, seed=task.painting_seed)
-        before = picture_before_round(sketched)
+        before = sketched.picture_before_round
         canvas = detect(before.image) if before else []
         truth = judge(read_prompt(task.text), planned, canvas, detect(current.sketch.picture.image))
         if not truth.correction:
