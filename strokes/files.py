@@ -65,7 +65,7 @@ def read_json(path: Path, required: bool = True) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StrokesError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(found, dict):
         raise StrokesError(f"{path} holds no JSON object; {AGAIN}")
@@ -88,6 +88,15 @@ def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
     """Keys and shapes, read from the header alone."""
     with open_safetensors(path) as file:
         return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a whole file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fingerprint(path: Path) -> str:
