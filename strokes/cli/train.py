@@ -6,20 +6,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import StrokesError
 from .common import SeedOption, console
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from rich.progress import TaskID
+
+    from ..recipes.run import OnProgress
+
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the run; run again, it goes on there.")]
 PresetOption = Annotated[str, typer.Option(help="cpu (overnight), small (five minutes), gpu or toy (seconds).")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda for the GPUs that accelerate finds.")]
 
 
-def _accelerator(device: str) -> Any:
-    """Raises StrokesError where the packages for training or the device are missing."""
+def _accelerator(device: str) -> Accelerator:
+    """An accelerator on the device, in bfloat16 on GPUs.
+
+    Raises StrokesError where the packages for training or the device are missing.
+    """
     try:
         import matplotlib  # noqa: F401
         import torch
@@ -42,12 +51,12 @@ def _accelerator(device: str) -> Any:
 
 
 @contextmanager
-def _progress() -> Iterator[Any]:
-    """A bar for each part of a training run, with its losses."""
+def _progress() -> Iterator[OnProgress]:
+    """A callback that draws a progress bar for each part of a training run, with its losses."""
     from .terminal import bars
 
     with bars(console) as progress:
-        tasks: dict[str, Any] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(part: str, done: int, of: int, losses: dict[str, float]) -> None:
             if part not in tasks:

@@ -1,4 +1,7 @@
-"""What building training data asks of whoever judges the world of the pictures; nothing here judges which world it is."""
+"""The annotator's protocol: who gives a training sample its right plan, critique and refinement.
+
+Building training data asks only for this; which world the pictures are of, the annotator alone knows.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,28 @@ from ..process.pictures import Picture
 from ..process.trajectory import Plan
 from .samples import Drawing
 
+# What an annotator has read off a picture.
 Reading = TypeVar("Reading")
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to do next with a canvas, and the canvas afterwards. ``instruction`` "" is the end of the process."""
+    """A plan for a canvas, and ``drawing``, the canvas after it. Instruction "" is the end of the process."""
 
     instruction: str
     description: str
     drawing: Drawing
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """Of a plan and the sketch made for it. ``wanted`` is what the sketch should have been (None where the plan is not to be
-    learned), ``refined`` what it should become (None where it is right). The others are a critique's; ``caption`` says what the
-    sketch shows, whether or not that is right ("" where that may not be named)."""
+    """Annotation of a plan and the sketch that a model painted for it.
+
+    wanted: the right sketch; None where the plan is not to be learned.
+    refined: the refined sketch; None where nothing is refined.
+    caption: what the sketch shows, in words, right or not; "" where training may not name it.
+    explanation, correction, kind: the critique, as in :class:`.samples.RoundSample`.
+    """
 
     wanted: Drawing | None
     refined: Drawing | None
@@ -36,15 +44,19 @@ class Annotation:
 
 
 class Annotator(Protocol[Reading]):
-    """Who judges better: for shapes a rule-based reader of pictures and a renderer; for real pictures a language model that
-    looks and an image editor that paints. A ``Reading`` is what it saw in a picture; that of None is an empty canvas."""
+    """Reads pictures, and says from its readings what the model should have planned, said and painted.
 
-    def read(self, picture: Picture | None) -> Reading: ...
+    For shapes it is a set of rules and a renderer (:class:`.shapes.annotator.ShapesAnnotator`).
+    """
+
+    def read(self, picture: Picture | None) -> Reading:
+        """The reading of a picture; None is an empty canvas."""
+        ...
 
     def propose(self, prompt: str, canvas: Reading) -> Proposal | None:
-        """None where it judges no way on."""
+        """The next plan for a canvas; None where the annotator knows none."""
         ...
 
     def annotate(self, prompt: str, plan: Plan, canvas: Reading, sketch: Reading) -> Annotation | None:
-        """None where the plan cannot be read, or nothing can be done."""
+        """The annotation of a plan and its sketch; None where the plan cannot be read, or nothing can be done."""
         ...

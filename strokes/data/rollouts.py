@@ -1,5 +1,7 @@
-"""Rounds of what a model really plans and paints, judged: the paper's instruction–intermediate conflicts and image–instruction
-alignment. The model's canvases, plans and sketches are kept; what should have been said and painted an annotator says.
+"""Self-sampled rounds: processes that a model runs by itself, annotated (the paper's instruction–intermediate conflicts and
+image–instruction alignment).
+
+The model's canvases, plans and sketches are kept; an annotator gives the right plan, critique and refinement.
 """
 
 from __future__ import annotations
@@ -7,36 +9,49 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 
 from ..bagel.painter import BagelPainter
 from ..bagel.scheduler import run_batched
+from ..files import sha256_of
 from ..process import loop, stages
 from ..process.loop import StageSettings
 from ..process.painter import Painter, PaintOverrides, TextOverrides
 from ..process.pictures import Picture
 from ..process.trajectory import Round, Trajectory
-from ..shapes.sampling import TRAINED, PromptMix, sample_prompt
 from .annotator import Annotator, Proposal, Reading
 from .samples import RoundSample, StoredPicture
-from .shapes.annotator import ShapesAnnotator
 from .shards import ShardSet, build
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SelfSampling:
-    """How many processes are rolled out. Plans are sampled at ``temperature``, and a share of the processes sketches
-    ``unguided``, so that enough is wrong."""
+    """Preset of a data set of rollouts: ``processes`` in all, ``shard`` of them a shard, ``width`` of them at a time.
+
+    Plans are sampled at ``temperature``, and a share ``unguided`` of the processes sketches without text guidance, so that
+    enough goes wrong to learn critiques from.
+    """
 
     processes: int = 4000
     shard: int = 200
     temperature: float = 0.8
     unguided: float = 0.5
     width: int = 64
-    prompts: PromptMix = TRAINED
+
+
+@dataclass(frozen=True)
+class RolloutTask(Generic[Reading]):
+    """The world that rollouts take place in, as two functions of a random generator.
+
+    ``draw_prompt(rng)``: a prompt, and how many rounds a process for it may take. ``annotator(rng)``: who annotates one
+    shard.
+    """
+
+    draw_prompt: Callable[[np.random.Generator], tuple[str, int]]
+    annotator: Callable[[np.random.Generator], Annotator[Reading]]
 
 
 def build_selfsampled(
@@ -45,27 +60,25 @@ def build_selfsampled(
     weights: Path,
     preset: SelfSampling,
     seed: int,
+    task: RolloutTask[Reading],
     report: Callable[[int, int], None] = lambda done, total: None,
-    annotator: Callable[[np.random.Generator], Annotator] = ShapesAnnotator,
 ) -> ShardSet:
-    """Build the shards that are not there yet; they belong to the ``weights`` file behind the painter. ``annotator(rng)`` judges
-    one shard."""
-    settings = {"weights": sha256(weights.read_bytes()).hexdigest(), "seed": seed, **asdict(preset)}
+    """Build the shards that are not there yet, and open them; ``report(shards, of)``.
+
+    The data set belongs to the painter's ``weights`` file: its SHA-256 is one of the settings.
+    """
+    settings = {"weights": sha256_of(weights), "seed": seed, **asdict(preset)}
     shards = -(-preset.processes // preset.shard)
-    build(folder, settings, shards, partial(_shard, painter, preset, seed, annotator), report)
+    build(folder, settings, shards, partial(_shard, painter, preset, seed, task), report)
     return ShardSet(folder)
 
 
 def _shard(
-    painter: BagelPainter,
-    preset: SelfSampling,
-    seed: int,
-    annotator: Callable[[np.random.Generator], Annotator],
-    shard: int,
+    painter: BagelPainter, preset: SelfSampling, seed: int, task: RolloutTask[Reading], shard: int
 ) -> Iterator[RoundSample]:
     rng = np.random.default_rng((seed, 2, shard))
     count = min(preset.shard, preset.processes - shard * preset.shard)
-    drawn = [sample_prompt(rng, preset.prompts)[:2] for _ in range(count)]
+    drawn = [task.draw_prompt(rng) for _ in range(count)]
     plans = TextOverrides(temperature=preset.temperature)
     guided, unguided = (
         StageSettings(plan=plans, sketch=sketches) for sketches in (PaintOverrides(), PaintOverrides(text_guidance=1.0))
@@ -74,28 +87,28 @@ def _shard(
         partial(
             roll_out,
             prompt=prompt,
-            rounds=len(graph.objects) + 2,
+            rounds=rounds,
             seed=int(rng.integers(2**62)),
             settings=unguided if rng.random() < preset.unguided else guided,
         )
-        for prompt, graph in drawn
+        for prompt, rounds in drawn
     ]
-    judges = annotator(rng)
+    annotator = task.annotator(rng)
     for trajectory in run_batched(painter, jobs, preset.width):
-        yield from judged(trajectory, judges)
+        yield from annotated(trajectory, annotator)
 
 
 def roll_out(painter: Painter, prompt: str, rounds: int, seed: int, settings: StageSettings) -> Trajectory:
     return loop.run(painter, stages.begin(painter, prompt), rounds, seed=seed, settings=settings)
 
 
-def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[RoundSample]:
-    """Training rounds of a process: each of its rounds with the critique and refinement it should have had, and the right
-    plan wherever its own was another, also where it should have ended or did too early."""
+def annotated(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[RoundSample]:
+    """Training samples of a process: each round with the right critique and refinement, and the right plan wherever the
+    process had another, also where it went on too long or ended too early."""
     prompt, canvas, reading = trajectory.prompt, None, annotator.read(None)
     for round_ in trajectory.rounds:
         painted = store(round_.sketch.picture) if round_.sketch else None
-        yield from _judged_round(prompt, canvas, reading, round_, painted, annotator)
+        yield from _annotated_round(prompt, canvas, reading, round_, painted, annotator)
         if round_.picture is None:
             return
         canvas = store(round_.refinement.picture) if round_.refinement and round_.refinement.picture else painted
@@ -103,7 +116,7 @@ def judged(trajectory: Trajectory, annotator: Annotator[Reading]) -> Iterator[Ro
     yield from _proposed(prompt, canvas, annotator.propose(prompt, reading))
 
 
-def _judged_round(
+def _annotated_round(
     prompt: str,
     canvas: StoredPicture | None,
     reading: Reading,
@@ -117,9 +130,19 @@ def _judged_round(
         yield from _proposed(prompt, canvas, annotator.propose(prompt, reading))
     if annotation is not None:
         yield RoundSample(
-            prompt, canvas, plan.instruction, plan.description, annotation.wanted is not None, annotation.wanted, painted,
-            annotation.caption, annotation.explanation, annotation.correction, annotation.refined, annotation.kind,
-        )  # fmt: skip
+            prompt=prompt,
+            canvas=canvas,
+            instruction=plan.instruction,
+            description=plan.description,
+            learn_plan=annotation.wanted is not None,
+            sketch=annotation.wanted,
+            seen=painted,
+            caption=annotation.caption,
+            explanation=annotation.explanation,
+            correction=annotation.correction,
+            refined=annotation.refined,
+            kind=annotation.kind,
+        )
 
 
 def _proposed(prompt: str, canvas: StoredPicture | None, proposal: Proposal | None) -> Iterator[RoundSample]:
@@ -127,13 +150,20 @@ def _proposed(prompt: str, canvas: StoredPicture | None, proposal: Proposal | No
     if proposal is None:
         return
     if not proposal.instruction:
-        yield RoundSample(prompt, canvas)
+        yield RoundSample(prompt=prompt, canvas=canvas)
     else:
-        said = (proposal.instruction, proposal.description)
-        yield RoundSample(prompt, canvas, *said, sketch=proposal.drawing, kind="plan")
+        yield RoundSample(
+            prompt=prompt,
+            canvas=canvas,
+            instruction=proposal.instruction,
+            description=proposal.description,
+            sketch=proposal.drawing,
+            kind="plan",
+        )
 
 
 def store(picture: Picture) -> StoredPicture:
+    """Pixels and latents of a picture that a model painted."""
     assert picture.latents is not None
     pixels = np.asarray(picture.image.convert("RGB")).transpose(2, 0, 1)
     return StoredPicture(np.ascontiguousarray(pixels), picture.latents.astype(np.float16))

@@ -11,12 +11,13 @@ from ..shapes.drawing import Scene
 
 @dataclass(frozen=True, eq=False)
 class StoredPicture:
-    """A picture that a model painted: ``pixels`` uint8 ``[3, H, W]`` and its scaled latents ``[C, h, w]`` in float16."""
+    """A picture that a model painted: ``pixels`` uint8 ``[3, H, W]`` and scaled ``latents`` float16 ``[C, h, w]``."""
 
     pixels: np.ndarray
     latents: np.ndarray
 
 
+# A scene is rendered where it is trained on; a stored picture is taken as it is.
 Drawing = Scene | StoredPicture
 
 
@@ -29,14 +30,20 @@ class OneShotSample:
     kind: str = "one-shot"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundSample:
-    """One round, as the model sees it and as it should act.
+    """One round of the process: the state the model reads, and the plan, critique and pictures it should give.
 
-    ``instruction`` "" is the end of the process. ``sketch`` and ``refined`` are what should be painted (None: nothing to
-    learn there, or nothing to refine), ``seen`` is what the critique looks at (None: there is none) and ``caption`` what that
-    shows, in words ("" where training may not name it). ``learn_plan`` is False for a plan that contradicts the prompt: it
-    is read, and never learned. ``kind`` names what the critique is of.
+    prompt: the user's prompt.
+    canvas: the picture before the round; None for an empty canvas.
+    instruction, description: the plan; instruction "" is the end of the process.
+    learn_plan: False for a plan that contradicts the prompt: the model reads it, and no loss is taken on it.
+    sketch: target of Sketch; None where none is learned.
+    seen: the picture that the critique inspects; None where there is no critique.
+    caption: what ``seen`` shows, in words; "" where training may not name it.
+    explanation, correction: the critique.
+    refined: target of Refine; None where nothing is refined.
+    kind: the critique's finding ("right", "wrong picture" …), "plan" without a critique, "end" at the end.
     """
 
     prompt: str
@@ -53,7 +60,7 @@ class RoundSample:
     kind: str = "end"
 
     @property
-    def step(self) -> str:
+    def verb(self) -> str:
         """The instruction's verb: add, change, move, swap, remove or paint; "end" at the end."""
         return self.instruction.split(" ", 1)[0] or "end"
 

@@ -1,14 +1,14 @@
-"""Samples on disk: shards of JSON lines with the painted pictures beside them, and one manifest with counts and hashes.
+"""Data sets on disk: shards of samples as JSON lines, stored pictures beside them, and a manifest with counts and SHA-256.
 
 A shard is a function of the settings and its number, so a build that was cut off goes on where it was and ends with the
-same files. Scenes are written as shapes, to be rendered where they are trained on; only painted pictures are pixels.
+same files. Scenes are written as shapes and rendered where they are trained on; only stored pictures are pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import Dataset
 
 from ..errors import StrokesError
-from ..files import read_json, write_whole
+from ..files import read_json, sha256_of, write_whole
 from ..shapes.drawing import Shape
 from .samples import Drawing, OneShotSample, RoundSample, Sample, StoredPicture
 
@@ -31,13 +31,14 @@ log = logging.getLogger(__name__)
 
 VERSION = 4
 MANIFEST = "manifest.json"
+_NAME = re.compile(r"shard-\d{5,}")
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
-# The name of a field in the file, where that is another.
+# JSON keys of fields, where they differ: version 0.1.0 wrote them.
 _KEYS = {"caption": "sight"}
 
 
 def to_record(sample: Sample, pictures: dict[StoredPicture, int]) -> dict[str, Any]:
-    """JSON values of a sample; painted pictures that are new are added to ``pictures``, and named by their number."""
+    """A sample as JSON values. A stored picture is its number in ``pictures``, to which new ones are added."""
 
     def drawing(value: Drawing | None) -> Any:
         if isinstance(value, StoredPicture):
@@ -51,6 +52,8 @@ def to_record(sample: Sample, pictures: dict[StoredPicture, int]) -> dict[str, A
 
 
 def from_record(record: dict[str, Any], pictures: Sequence[StoredPicture]) -> Sample:
+    """The inverse of :func:`to_record`."""
+
     def drawing(value: Any) -> Any:
         if isinstance(value, int):
             return pictures[value]
@@ -64,32 +67,33 @@ def from_record(record: dict[str, Any], pictures: Sequence[StoredPicture]) -> Sa
 def _write_shard(folder: Path, name: str, samples: Iterable[Sample]) -> dict[str, Any]:
     """Write one shard and return its row of the manifest."""
     pictures: dict[StoredPicture, int] = {}
-    kinds, steps = Counter[str](), Counter[str]()
+    kinds, verbs = Counter[str](), Counter[str]()
     records = []
     for sample in samples:
         records.append(to_record(sample, pictures))
         kinds[sample.kind] += 1
         if isinstance(sample, RoundSample):
-            steps[sample.step] += 1
+            verbs[sample.verb] += 1
     text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
     write_whole(folder / f"{name}.jsonl", lambda path: path.write_text(text, encoding="utf-8"))
-    files = {f"{name}.jsonl": _hash(folder / f"{name}.jsonl")}
+    files = {f"{name}.jsonl": sha256_of(folder / f"{name}.jsonl")}
     if pictures:
-        tensors = {part: np.stack([getattr(p, part) for p in pictures]) for part in ("pixels", "latents")}
+        tensors = {key: np.stack([getattr(p, key) for p in pictures]) for key in ("pixels", "latents")}
         write_whole(folder / f"{name}.safetensors", lambda path: save_file(tensors, path))
-        files[f"{name}.safetensors"] = _hash(folder / f"{name}.safetensors")
+        files[f"{name}.safetensors"] = sha256_of(folder / f"{name}.safetensors")
     return {
-        "name": name, "samples": len(records), "kinds": dict(sorted(kinds.items())), "steps": dict(sorted(steps.items())),
+        "name": name,
+        "samples": len(records),
+        "kinds": dict(sorted(kinds.items())),
+        "steps": dict(sorted(verbs.items())),
         "files": files,
-    }  # fmt: skip
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    }
 
 
 def _whole(folder: Path, row: dict[str, Any]) -> bool:
-    return all((folder / name).is_file() and _hash(folder / name) == digest for name, digest in row["files"].items())
+    return all(
+        (folder / name).is_file() and sha256_of(folder / name) == digest for name, digest in row["files"].items()
+    )
 
 
 def build(
@@ -100,11 +104,11 @@ def build(
     report: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Make the shards that are not there yet or no longer whole; returns the manifest.
+    """Make the shards that are not there yet or no longer whole, and return the manifest.
 
-    ``make(i)`` gives the samples of shard i. ``settings`` (JSON values) are what decides them. With ``workers`` the shards
-    are made in so many processes, and ``make`` must be picklable. Raises :class:`StrokesError` where the folder holds data
-    of other settings.
+    ``make(i)`` gives the samples of shard i, a function of i and ``settings`` (JSON values). With ``workers`` above 0 so
+    many processes make shards, and ``make`` must be picklable. ``report(shards, of)``. Raises StrokesError where the folder
+    holds data of other settings or a damaged manifest.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.loads(json.dumps(settings))
@@ -122,7 +126,7 @@ def build(
 
     def manifest_now() -> dict[str, Any]:
         rows = [known[name] for name in names if name in known]
-        totals = {part: _sum(row[part] for row in rows) for part in ("kinds", "steps")}
+        totals = {key: _sum(row[key] for row in rows) for key in ("kinds", "steps")}
         count = sum(row["samples"] for row in rows)
         return {"version": VERSION, "settings": settings, "samples": count, **totals, "shards": rows}
 
@@ -157,22 +161,41 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(folder / MANIFEST)
     if manifest.get("version") != VERSION:
         raise StrokesError(f"{folder / MANIFEST} is of version {manifest.get('version')}; this reads version {VERSION}")
-    rows = manifest.get("shards", [{}])
-    if "settings" not in manifest or not all(
-        {"name", "samples", "kinds", "steps", "files"} <= row.keys() for row in rows
-    ):
+    rows: Any = manifest.get("shards")
+    listed = isinstance(rows, list) and all(_is_row(row) for row in rows)
+    if not listed or "settings" not in manifest or len({row["name"] for row in rows}) < len(rows):
         raise StrokesError(f"{folder / MANIFEST} does not list its shards: delete {folder}, and build the data again")
     return manifest
 
 
-@dataclass
+def _is_row(row: Any) -> bool:
+    """Whether a row of a manifest has the keys and types that :func:`_write_shard` gives it."""
+    if not isinstance(row, dict) or not isinstance(name := row.get("name"), str) or not _NAME.fullmatch(name):
+        return False
+    samples, files = row.get("samples"), row.get("files")
+    if type(samples) is not int or samples < 0 or not isinstance(files, dict):
+        return False
+    if not {f"{name}.jsonl"} <= files.keys() <= {f"{name}.jsonl", f"{name}.safetensors"}:
+        return False
+    counts = [row.get("kinds"), row.get("steps")]
+    return all(isinstance(digest, str) for digest in files.values()) and all(
+        isinstance(count, dict) and all(type(n) is int for n in count.values()) for count in counts
+    )
+
+
+@dataclass(frozen=True)
 class _Shard:
+    """A shard in memory: a JSON line a sample, parsed when it is asked for, and its stored pictures."""
+
     lines: list[bytes]
     pictures: list[StoredPicture]
 
 
 class ShardSet(Dataset[Sample]):
-    """The samples of a folder, by number. Raises :class:`StrokesError` that names every shard that is missing or not whole."""
+    """The samples of a data set's folder, by number.
+
+    Raises StrokesError that names every shard that is missing or whose checksum is wrong.
+    """
 
     def __init__(self, folder: Path):
         manifest = _read_manifest(folder)

@@ -1,1 +1,1 @@
-"""Recipes: what a training command runs from start to end."""
+"""Recipes: a training command from start to end."""

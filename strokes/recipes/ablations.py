@@ -1,4 +1,5 @@
-"""The paper's ablations in miniature: one base that paints in one go, tuned to the process on data that lacks one thing each.
+"""``strokes train ablations``: the paper's ablations in miniature. One base model that paints in one go is tuned to the
+process on data that lacks one thing each.
 
 Every variant of a table starts from the same weights, trains the same number of steps with the same seed, and paints the
 same prompts.
@@ -16,8 +17,8 @@ from matplotlib.figure import Figure
 from torch.utils.data import ConcatDataset
 
 from ..bagel.scheduler import run_batched
-from ..data.rollouts import SelfSampling
 from ..data.shapes.build import DataPreset
+from ..data.shapes.rollouts import ShapesSelfSampling
 from ..data.shapes.rounds import RoundMix
 from ..evaluation.shapes.benchmark import evaluate
 from ..evaluation.shapes.prompts import write_prompts
@@ -35,8 +36,12 @@ from .run import OnProgress, TrainingRun
 
 @dataclass(frozen=True)
 class Variant:
-    """``mix`` replaces parts of the usual mix of rounds; where it is not inspected, the model is neither trained on critiques
-    nor asked for one. ``after`` names the variant that this one trains further, on ``own`` self-sampled rounds."""
+    """One row of the tables.
+
+    mix: its rounds; without ``mix.inspected`` the model is neither trained on critiques nor asked for one.
+    after: the model that it starts from.
+    own: share of self-sampled rounds.
+    """
 
     name: str
     mix: RoundMix = RoundMix()
@@ -45,7 +50,7 @@ class Variant:
 
     @property
     def data(self) -> str:
-        """The first variant with the same mix, whose data this one shares."""
+        """Name of its data set: that of the first variant with the same mix."""
         return next(variant.name for variant in VARIANTS if variant.mix == self.mix)
 
 
@@ -68,18 +73,24 @@ TABLES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AblationPreset:
-    """``base`` trains on one-shot pictures alone; ``tune`` makes each variant of it, and ``again`` those that go on from
-    another. ``prompts`` of every split are painted with each of ``seeds``."""
+    """Preset of ``strokes train ablations``.
+
+    base: the stage on one-shot pictures alone.
+    tune: the stage of each variant that starts from the base.
+    again: the stage of those that start from another variant.
+    prompts: prompts of each split; each is painted with each of ``seeds``.
+    workers: processes that make data and batches.
+    """
 
     autoencoder: AutoencoderPreset = field(default_factory=AutoencoderPreset)
     size: NetworkSize = field(default_factory=NetworkSize)
-    data: DataPreset = field(default_factory=lambda: DataPreset(40_000, 30_000, filtered=False))
+    data: DataPreset = field(default_factory=lambda: DataPreset(one_shot=40_000, rounds=30_000, filtered=False))
     base: StagePreset = StagePreset(steps=1500, one_shot=(1.0, 1.0))
     tune: StagePreset = replace(SECOND, steps=1200, batch=32, learning_rate=2e-3, decay=0.5)
     again: StagePreset = replace(SECOND, steps=500, batch=32)
-    own: SelfSampling = field(default_factory=lambda: SelfSampling(800))
+    own: ShapesSelfSampling = field(default_factory=lambda: ShapesSelfSampling(processes=800))
     prompts: int = 400
     seeds: tuple[int, ...] = (0,)
     workers: int = 0
@@ -89,32 +100,32 @@ _GPU, _TOY = EMBEDDED["gpu"], EMBEDDED["toy"]
 PRESETS = {
     "cpu": AblationPreset(),
     "gpu": AblationPreset(
-        _GPU.autoencoder,
-        _GPU.size,
-        DataPreset(200_000, 200_000, 10_000, filtered=False),
-        replace(_GPU.first, steps=2500, one_shot=(1.0, 1.0)),
-        replace(_GPU.second[0], steps=1000),
-        replace(_GPU.second[0], steps=1000),
-        _GPU.own,
+        autoencoder=_GPU.autoencoder,
+        size=_GPU.size,
+        data=DataPreset(one_shot=200_000, rounds=200_000, shard=10_000, filtered=False),
+        base=replace(_GPU.first, steps=2500, one_shot=(1.0, 1.0)),
+        tune=replace(_GPU.second[0], steps=1000),
+        again=replace(_GPU.second[0], steps=1000),
+        own=_GPU.own,
         prompts=2000,
         seeds=(0, 1, 2),
         workers=_GPU.workers,
     ),
     "toy": AblationPreset(
-        _TOY.autoencoder,
-        _TOY.size,
-        _TOY.data,
-        replace(_TOY.first, steps=2, one_shot=(1.0, 1.0)),
-        _TOY.second[0],
-        _TOY.second[0],
-        _TOY.own,
-        4,
+        autoencoder=_TOY.autoencoder,
+        size=_TOY.size,
+        data=_TOY.data,
+        base=replace(_TOY.first, steps=2, one_shot=(1.0, 1.0)),
+        tune=_TOY.second[0],
+        again=_TOY.second[0],
+        own=_TOY.own,
+        prompts=4,
     ),
 }
 
 
 class AblationRun(TrainingRun):
-    """``strokes train ablations``: every variant trained and measured in the folder ``out``, each found where it is done.
+    """``strokes train ablations`` in the folder ``out``: trains and measures every variant.
 
     Writes ``table.md``, ``table.json`` and ``plot.png``.
     """
@@ -123,10 +134,10 @@ class AblationRun(TrainingRun):
         super().__init__(out, asdict(preset), seed, accelerator, report, preset.workers)
         self.preset = preset
 
-    def __call__(self) -> Path:
+    def make(self) -> Path:
         preset = self.preset
         self.make_tokenizer_and_autoencoder(self.work, preset.autoencoder)
-        sources = Sources(self.part("data", "one-shot", preset.data))
+        sources = Sources(self.synthetic("data", "one-shot", preset.data))
         self.stage("base", preset.base, sources, preset.size, self.fresh(preset.size))
         for variant in VARIANTS:
             self._tune(variant, sources)
@@ -146,14 +157,14 @@ class AblationRun(TrainingRun):
 
     def _tune(self, variant: Variant, sources: Sources) -> None:
         preset = self.preset
-        rounds = self.part(f"data/{variant.data}", "rounds", replace(preset.data, mix=variant.mix))
+        rounds = self.synthetic(f"data/{variant.data}", "rounds", replace(preset.data, mix=variant.mix))
         sources = replace(sources, rounds=rounds)
         if variant.own:
             parent = self.export(variant.after, preset.size)
-            own = self.selfsampled(f"data/{variant.name}/own", parent, preset.own, self.seed)
-            sources = replace(sources, own=ConcatDataset([own]))
+            rollouts = self.selfsampled(f"data/{variant.name}/own", parent, preset.own, self.seed)
+            sources = replace(sources, self_sampled=ConcatDataset([rollouts]))
         model = self.fresh(preset.size)
-        self.weights(variant.after, model)
+        self.load_weights(variant.after, model)
         stage, before = (preset.tune, 1) if variant.after == "base" else (preset.again, 2)
         self.stage(variant.name, replace(stage, own=variant.own), sources, preset.size, model, before)
 
@@ -171,7 +182,8 @@ class AblationRun(TrainingRun):
             )
             found = {group: asdict(report.get("exact match", arm, group)) for group in report.groups}
             text = json.dumps(found, indent=1) + "\n"
-            write_whole(path, lambda to: to.write_text(text))
+            self.checksums.write(path, lambda to: to.write_text(text))
+        self.checksums.check(path)
         return read_json(path)
 
 
@@ -180,7 +192,8 @@ def _columns(results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
-    """One table: a line for the base, then the variants of each of the paper's tables; 95 % intervals in the last column."""
+    """The results as one Markdown table: the base, then the variants of each of the paper's tables. Values are shares of
+    exact matches, the last column their 95 % interval over all groups."""
     columns = _columns(results)
     lines = [f"| | {' | '.join(columns)} | 95 % |", "|---" * (len(columns) + 2) + "|"]
 
@@ -197,7 +210,7 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def plot(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """A bar with its interval for every variant, one panel a table, the base as a line."""
+    """Draw the results as a PNG: a bar with its interval for every variant, one panel a table, the base as a line."""
     figure = Figure(figsize=(4.6 * len(TABLES), 4.2), layout="constrained")
     base = results[BASE]["all"]["value"]
     for i, (title, variants) in enumerate(TABLES.items(), 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +14,17 @@ from ..bagel.network.autoencoder import SCALE, build, to_original_names
 from ..shapes.drawing import COLOURS, GROUND, KINDS, RADIUS, UNIT, Shape, render, table
 from ..shapes.sampling import PromptMix, sample_scene
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class AutoencoderPreset:
-    """Width and length of the run; ``widths`` are multiples of 32 because FLUX normalises in 32 groups."""
+    """Widths, training length and loss weights of the autoencoder.
+
+    ``widths``, one a level, are multiples of 32, because FLUX normalises in 32 groups. ``shape_weight`` is the weight of
+    pixels that are no ground.
+    """
 
     widths: tuple[int, ...] = (32, 32, 64, 64)
     latent_channels: int = 16
@@ -29,8 +37,11 @@ class AutoencoderPreset:
 
 
 def sample_pictures(rng: np.random.Generator, batch: int, device: torch.device) -> Tensor:
-    """Pictures ``[B, 3, H, W]`` in −1…1: half true scenes, half any shapes anywhere (also touching), so that wrong
-    pictures survive the round trip too."""
+    """Random pictures ``[B, 3, H, W]`` in −1…1, to train the autoencoder on.
+
+    Half show scenes of prompts, half random shapes at random places, also touching ones: wrong pictures have to be encoded
+    as well as right ones.
+    """
     scenes = []
     for i in range(batch):
         if i % 2:
@@ -50,7 +61,7 @@ def _anywhere(rng: np.random.Generator) -> Shape:
 def train_autoencoder(
     preset: AutoencoderPreset, seed: int, device: torch.device, report: Callable[[int, dict[str, float]], None]
 ) -> dict[str, Tensor]:
-    """Averaged tensors under FLUX's names, scaled so that FLUX's constants bring the latents to unit variance."""
+    """The autoencoder's averaged (EMA) tensors under FLUX's names, with latents of the scale that FLUX's constants expect."""
     torch.manual_seed(seed)
     levels = len(preset.widths)
     module = build(
@@ -94,8 +105,9 @@ def train_autoencoder(
 
 
 @torch.no_grad()
-def normalise(module, pictures: Tensor) -> None:
-    """Fold a factor into the last encoder and first decoder convolution so that means have deviation 1/0.3611."""
+def normalise(module: AutoencoderKL, pictures: Tensor) -> None:
+    """Scale the last encoder and the first decoder convolution so that the latents of ``pictures`` have standard deviation
+    1/0.3611, FLUX's scale factor."""
     means = module.encode(pictures).latent_dist.mean
     factor = float(1 / SCALE / means.std())
     channels = means.shape[1]

@@ -1,8 +1,9 @@
-"""A trained network as a model folder in the published form."""
+"""The small network: its sizes, and its weights as a model folder in the published form."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..bagel.network.model import Bagel
 from ..files import write_whole
 from ..shapes.drawing import UNIT
 
-# What suits the model: read back from config.json by strokes.bagel.checkpoint.
+# The model's painting settings, under "strokes" in config.json, where strokes.bagel.weights.checkpoint reads them.
 PAINT = {
     "steps": 12,
     "text_guidance": 2.0,
@@ -28,7 +29,7 @@ PAINT = {
 
 
 def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str, Any]]:
-    """The three JSON files of a model folder in the published form."""
+    """The three JSON files of a model folder in the published form, by name."""
     language, vision = config.language, config.vision
     assert vision is not None
     llm = {
@@ -81,18 +82,26 @@ def folder_configs(config: BagelConfig, size: NetworkSize) -> dict[str, dict[str
     return {"llm_config.json": llm, "vit_config.json": vit, "config.json": bagel}
 
 
-def write_folder(folder: Path, model: Bagel, size: NetworkSize) -> None:
-    """Weights in bfloat16 and configurations beside the tokenizer and autoencoder that are already there."""
+def write_folder(
+    folder: Path,
+    model: Bagel,
+    size: NetworkSize,
+    write_weights: Callable[[Path, Callable[[Path], object]], None] = write_whole,
+) -> None:
+    """Write weights in bfloat16 and configurations beside the tokenizer and autoencoder that are already there.
+
+    ``write_weights(path, write)`` writes the weights file, in the form of :func:`strokes.files.write_whole`.
+    """
     for name, content in folder_configs(model.config, size).items():
         text = json.dumps(content, indent=1) + "\n"
         write_whole(folder / name, partial(Path.write_text, data=text))
     state = {k: v.detach().to("cpu", torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
-    write_whole(folder / "ema.safetensors", lambda path: save_file(state, path))
+    write_weights(folder / "ema.safetensors", lambda path: save_file(state, path))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSize:
-    """Sizes of the small network; canvas sides are at most ``canvas`` pixels."""
+    """Widths and depths of the small network, the vision model's patch and the largest canvas side in pixels."""
 
     hidden: int = 192
     intermediate: int = 512
@@ -106,6 +115,7 @@ class NetworkSize:
     canvas: int = UNIT
 
     def config(self, vocab_size: int, latent_channels: int) -> BagelConfig:
+        """The network's configuration for a tokenizer and an autoencoder."""
         return BagelConfig(
             language=LanguageConfig(
                 vocab_size=vocab_size,

@@ -1,16 +1,18 @@
-"""Presets of one stage of training."""
+"""Preset of one stage of training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StagePreset:
-    """Length and mix of one stage of training.
+    """Length, mix and optimiser settings of one stage.
 
-    Of ``batch`` samples a step, a share is one-shot; it moves linearly from ``one_shot[0]`` to ``one_shot[1]`` in the
-    first ``ramp`` steps. Of the rounds, ``own`` are self-sampled.
+    ``batch`` samples a step, of all processes together. The share of one-shot samples moves linearly from ``one_shot[0]``
+    to ``one_shot[1]`` over the first ``ramp`` steps; the rest are rounds, a share ``own`` of them self-sampled.
+    ``text_weight`` is the weight of the text losses beside flow matching, ``text_free`` the probability that a target
+    is also trained without the last text.
     """
 
     steps: int = 4000

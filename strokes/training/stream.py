@@ -15,27 +15,35 @@ from .presets import StagePreset
 
 @dataclass(frozen=True)
 class Sources:
-    """Where samples come from; ``own`` are self-sampled rounds."""
+    """The data sets of a stage: one-shot pictures, synthetic rounds, self-sampled rounds."""
 
     one_shot: ShardSet
     rounds: ShardSet | None = None
-    own: ConcatDataset[Sample] | None = None
+    self_sampled: ConcatDataset[Sample] | None = None
 
 
 def draw(sources: Sources, preset: StagePreset, step: int, rng: np.random.Generator) -> list[Sample]:
-    """The samples of a step."""
+    """The samples of a step's batch, of all processes together."""
     first, last = preset.one_shot
     share = first + (last - first) * min(1.0, step / preset.ramp)
     one_shot = round(share * preset.batch)
-    own = round(preset.own * (preset.batch - one_shot))
-    parts = ((sources.one_shot, one_shot), (sources.rounds, preset.batch - one_shot - own), (sources.own, own))
+    self_sampled = round(preset.own * (preset.batch - one_shot))
+    counts = (
+        (sources.one_shot, one_shot),
+        (sources.rounds, preset.batch - one_shot - self_sampled),
+        (sources.self_sampled, self_sampled),
+    )
     return [
-        shards[int(i)] for shards, count in parts if shards and count for i in rng.integers(len(shards), size=count)
+        samples[int(i)]
+        for samples, count in counts
+        if samples and count
+        for i in rng.integers(len(samples), size=count)
     ]
 
 
-class BatchStream(Dataset):
-    """The batch of each step, a function of (seed, step, process) alone, so that workers and resumed runs draw the same."""
+class BatchStream(Dataset[tuple[int, Batch]]):
+    """(step, batch) by step, for one ``process`` (rank, processes): a function of (seed, step, rank) alone, so that worker
+    processes and resumed runs draw the same."""
 
     def __init__(self, sources: Sources, preset: StagePreset, batcher: Batcher, seed: int, process: tuple[int, int]):
         self.sources, self.preset, self.batcher, self.seed, self.process = sources, preset, batcher, seed, process

@@ -7,25 +7,30 @@ import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from safetensors.numpy import load_file
 from torch.utils.data import ConcatDataset
 
 from strokes.bagel.network.model import Bagel
 from strokes.data import rollouts as selfsampled
 from strokes.data.annotator import Proposal
-from strokes.data.rollouts import SelfSampling, build_selfsampled, judged
+from strokes.data.rollouts import RolloutTask, annotated, build_selfsampled
 from strokes.data.samples import StoredPicture
 from strokes.data.shapes.annotator import ShapesAnnotator
+from strokes.data.shapes.rollouts import ShapesSelfSampling, rollout_task
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
+from strokes.process.dialects.tags import MINIATURE
 from strokes.process.pictures import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
 from strokes.recipes.embedded import PRESETS
+from strokes.recipes.run import RENDERER
 from strokes.shapes.drawing import COLOURS, KINDS, Shape, render
 from strokes.shapes.language import read_prompt
 from strokes.shapes.splits import reserved
+from strokes.training.packing import SampleFormat
 from strokes.training.presets import StagePreset
 from strokes.training.stream import Sources
-from strokes.training.train import train
+from strokes.training.train import RunOptions, train
 
 TOY = PRESETS["toy"]
 
@@ -56,7 +61,7 @@ def process(*turns, prompt=PROMPT):
 
 
 def rounds(*turns, **more):
-    return list(judged(process(*turns, **more), ShapesAnnotator(np.random.default_rng(0))))
+    return list(annotated(process(*turns, **more), ShapesAnnotator(np.random.default_rng(0))))
 
 
 def names(scene):
@@ -78,12 +83,12 @@ def test_a_process_that_is_right_is_learned_as_it_is():
 
 def test_a_wrong_sketch_gets_its_critique_and_the_least_refinement():
     wrong = [RED, Shape("green", "square", BLUE.x, BLUE.y, 9)]
-    _, second, step = rounds(FIRST, (*SECOND[:2], wrong))
+    _, second, mending = rounds(FIRST, (*SECOND[:2], wrong))
     assert second.kind == "wrong picture" and second.learn_plan
     assert second.correction == "change the green square to a blue square"
     assert near(RED, second.refined) and near(BLUE, second.refined)
     # The process went on from the wrong picture: the next plan should have mended it.
-    assert (step.kind, step.instruction) == ("plan", second.correction) and near(BLUE, step.sketch)
+    assert (mending.kind, mending.instruction) == ("plan", second.correction) and near(BLUE, mending.sketch)
 
 
 def test_a_plan_against_the_prompt_is_judged_and_another_learned():
@@ -155,15 +160,19 @@ def test_judged_rounds_are_written_once_and_trained_on(toy_checkpoint, tmp_path)
     assert [r.kind for r in made] == ["right but incomplete", "wrong picture", "end"]
     build(tmp_path, {}, 1, lambda i: made)
     own = ShardSet(tmp_path)
-    assert len(own._shards[0].pictures) == 3  # two sketches and a repainting
+    stored = load_file(tmp_path / "shard-00000.safetensors")
+    assert len(stored["pixels"]) == 3  # two sketches and a repainting
     losses: list[dict[str, float]] = []
     preset = StagePreset(steps=1, batch=12, one_shot=(0.0, 0.0), own=1.0, warmup=1)
     config = TOY.size.config(toy_checkpoint.tokenizer.get_vocab_size(), 16)
     model = Bagel(config)
     model.initialise(torch.Generator().manual_seed(0))
     c, sources = toy_checkpoint, Sources(own, None, ConcatDataset([own]))
-    train(model, preset, sources, c.tokenizer, c.special, c.autoencoder, TOY.size.canvas, 0, Accelerator(cpu=True),
-          lambda step, row: losses.append(row))  # fmt: skip
+    sample_format = SampleFormat(
+        tokenizer=c.tokenizer, special=c.special, dialect=MINIATURE, renderer=RENDERER, canvas=TOY.size.canvas
+    )
+    options = RunOptions(seed=0, report=lambda step, row: losses.append(row))
+    train(model, preset, sources, sample_format, c.autoencoder, Accelerator(cpu=True), options)
     assert {"plan", "critique", "end", "sketch", "refine"} <= losses[0].keys() and "one-shot" not in losses[0]
 
 
@@ -181,8 +190,9 @@ def test_another_expert_may_judge(toy_painter, toy_folder, tmp_path):
         def annotate(self, prompt, plan, canvas, sketch):
             return None
 
-    preset = SelfSampling(processes=1, shard=1, width=1)
-    own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, annotator=Silent)
+    preset = ShapesSelfSampling(processes=1, shard=1, width=1)
+    task = RolloutTask(rollout_task(preset).draw_prompt, Silent)
+    own = build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, task)
     assert len(own) and {own[i].kind for i in range(len(own))} == {"end"}
 
 
@@ -194,8 +204,8 @@ def test_about_half_of_the_processes_sketch_unguided(toy_painter, toy_folder, tm
         return stages.begin(painter, prompt)
 
     monkeypatch.setattr(selfsampled, "roll_out", nothing_painted)
-    preset = SelfSampling(processes=60, shard=60, unguided=0.5)
-    build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0)
+    preset = ShapesSelfSampling(processes=60, shard=60, unguided=0.5)
+    build_selfsampled(tmp_path, toy_painter, toy_folder / "ema.safetensors", preset, 0, rollout_task(preset))
     scales = [settings.sketch.text_guidance for settings in given]
     assert 15 < scales.count(1.0) < 45 and set(scales) == {1.0, None}
     assert {settings.plan.temperature for settings in given} == {preset.temperature}

@@ -9,7 +9,8 @@ import pytest
 from safetensors import SafetensorError
 
 from strokes.data.samples import OneShotSample, RoundSample, StoredPicture
-from strokes.data.shapes.build import DataPreset, build_part, readable, rounds
+from strokes.data.shapes.build import DataPreset, readable, rounds
+from strokes.data.shapes.build import build_synthetic as build_kind
 from strokes.data.shards import MANIFEST, VERSION, ShardSet, build, from_record, to_record
 from strokes.errors import StrokesError
 from strokes.files import write_whole
@@ -20,7 +21,7 @@ PRESET = DataPreset(one_shot=10, rounds=25, shard=10)
 
 def build_synthetic(folder, preset, seed, workers=0, report=lambda *_: None):
     return [
-        build_part(folder, part, preset, seed, lambda done, of, part=part: report(part, done, of), workers)
+        build_kind(folder, part, preset, seed, lambda done, of, part=part: report(part, done, of), workers)
         for part in ("one-shot", "rounds")
     ]
 
@@ -70,8 +71,15 @@ def test_the_manifest_counts_what_is_there(tmp_path):
 
 def test_painted_pictures_survive_and_are_kept_once(tmp_path):
     canvas, sketch = pictures(np.random.default_rng(0), 2)
-    one = RoundSample("a red circle", canvas, "add a red circle", "a red circle", seen=sketch, kind="right")
-    two = RoundSample("a red circle", sketch)
+    one = RoundSample(
+        prompt="a red circle",
+        canvas=canvas,
+        instruction="add a red circle",
+        description="a red circle",
+        seen=sketch,
+        kind="right",
+    )
+    two = RoundSample(prompt="a red circle", canvas=sketch)
     build(tmp_path, {}, 1, lambda i: [one, two])
     again = ShardSet(tmp_path)
     assert again[0].canvas.pixels.tobytes() == canvas.pixels.tobytes()
@@ -143,7 +151,12 @@ def test_a_disk_that_fills_up_under_the_weights_names_the_file(tmp_path):
 def test_only_pictures_that_can_be_read_are_kept():
     clear, touching = Shape("red", "circle", 20, 20, 9), Shape("red", "circle", 34, 20, 9)
     wrong = RoundSample(
-        "a red circle", None, "add a red circle", "a red circle", sketch=[clear], seen=[touching, clear]
+        prompt="a red circle",
+        canvas=None,
+        instruction="add a red circle",
+        description="a red circle",
+        sketch=[clear],
+        seen=[touching, clear],
     )
     samples = [OneShotSample("a red circle", [clear]), OneShotSample("two red circles", [clear, touching]), wrong]
     assert readable(samples) == [samples[0], wrong], "what is seen may be wrong, what is painted may not"

@@ -165,7 +165,7 @@ def test_every_text_of_a_round_is_in_the_vocabulary_and_untouched_shapes_keep_th
     for text in texts:
         assert "<unk>" not in TOKENIZER.encode(text).tokens, text
     assert all(len(TOKENIZER.encode(text).ids) <= 62 for text in texts)
-    if done.sketch is not None and done.canvas is not None and done.step == "add":
+    if done.sketch is not None and done.canvas is not None and done.verb == "add":
         assert all(shape in done.sketch for shape in done.canvas)
     drawn = [d for d in (done.canvas, done.sketch, done.seen, done.refined) if d]
     never = {o.name for o in HELD_OUT_PAIRS}
@@ -176,7 +176,7 @@ def test_every_kind_of_round_and_of_step_is_drawn():
     rng = np.random.default_rng(3)
     rounds = [sample_round(rng, PromptMix(), RoundMix(damaged_canvas=0.4)) for _ in range(1500)]
     assert {r.kind for r in rounds} == {"end", "right", "right but incomplete", "wrong picture", "wrong step"}
-    assert {r.step for r in rounds} == {"end", "add", "change", "move", "swap", "remove", "paint"}
+    assert {r.verb for r in rounds} == {"end", "add", "change", "move", "swap", "remove", "paint"}
 
 
 def _tokenizer():

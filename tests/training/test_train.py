@@ -14,16 +14,18 @@ from torch.utils.data import ConcatDataset
 from strokes.bagel.network.model import Bagel
 from strokes.bagel.network.packed import LatentItem, TextItem, pack, training_forward
 from strokes.bagel.network.vision import patchify
-from strokes.data.samples import OneShotSample, StoredPicture
-from strokes.data.shapes.build import DataPreset, build_part
+from strokes.data.samples import OneShotSample, RoundSample, StoredPicture
+from strokes.data.shapes.build import DataPreset, build_synthetic
 from strokes.data.shapes.rounds import RoundMix, sample_round
 from strokes.errors import StrokesError
+from strokes.process.dialects.tags import MINIATURE
 from strokes.recipes.embedded import PRESETS
+from strokes.recipes.run import EMPHASISED, RENDERER
 from strokes.shapes.sampling import PromptMix
-from strokes.training.packing import LOSSES, Batcher
+from strokes.training.packing import LOSSES, Batcher, Renderer, SampleFormat
 from strokes.training.presets import StagePreset
 from strokes.training.stream import Sources, draw
-from strokes.training.train import train
+from strokes.training.train import RunOptions, train
 
 TOY = PRESETS["toy"]
 STAGE = TOY.first
@@ -32,8 +34,8 @@ CANVAS = TOY.size.canvas
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    folder, preset = tmp_path_factory.mktemp("data"), DataPreset(60, 120, 60)
-    return Sources(*(build_part(folder, part, preset, 0) for part in ("one-shot", "rounds")))
+    folder, preset = tmp_path_factory.mktemp("data"), DataPreset(one_shot=60, rounds=120, shard=60)
+    return Sources(*(build_synthetic(folder, part, preset, 0) for part in ("one-shot", "rounds")))
 
 
 def fresh(checkpoint, size=TOY.size):
@@ -42,19 +44,34 @@ def fresh(checkpoint, size=TOY.size):
     return model
 
 
-def run(checkpoint, sources, preset=STAGE, report=lambda *_: None, model=None, **more):
+def sample_format(checkpoint, renderer=RENDERER, dialect=MINIATURE, emphasised=EMPHASISED):
     c = checkpoint
-    parts = (sources, c.tokenizer, c.special, c.autoencoder, CANVAS, 0, Accelerator(cpu=True))
-    return train(model or fresh(c), preset, *parts, report, **more)
+    return SampleFormat(
+        tokenizer=c.tokenizer,
+        special=c.special,
+        dialect=dialect,
+        renderer=renderer,
+        canvas=CANVAS,
+        emphasised=emphasised,
+    )
 
 
-def batcher(checkpoint, levels=3):
+def run(checkpoint, sources, preset=STAGE, model=None, **options):
+    c, options = checkpoint, RunOptions(seed=0, **options)
+    return train(model or fresh(c), preset, sources, sample_format(c), c.autoencoder, Accelerator(cpu=True), options)
+
+
+def batcher(checkpoint, levels=3, **formats):
     config = TOY.size.config(checkpoint.tokenizer.get_vocab_size(), 16)
-    return Batcher(checkpoint.tokenizer, checkpoint.special, config, CANVAS, levels, text_free=0.0)
+    return Batcher(sample_format(checkpoint, **formats), config, levels, text_free=0.0)
+
+
+def painted(checkpoint, batch):
+    return batch.with_pictures(sample_format(checkpoint), checkpoint.autoencoder, torch.device("cpu"))
 
 
 def items_of(checkpoint, sample):
-    return batcher(checkpoint)._items(sample, iter(range(4)), np.random.default_rng(0))
+    return batcher(checkpoint).items(sample, iter(range(4)), np.random.default_rng(0))
 
 
 def test_a_run_cut_off_and_resumed_ends_with_the_same_weights(toy_checkpoint, sources, tmp_path):
@@ -93,7 +110,7 @@ def test_the_state_of_another_network_is_refused(toy_checkpoint, sources, tmp_pa
 def test_losses_of_every_kind_fall(toy_checkpoint, sources):
     rows: list[dict[str, float]] = []
     preset = replace(STAGE, steps=60, batch=12, warmup=5, learning_rate=4e-3)
-    run(toy_checkpoint, sources, preset, lambda step, losses: rows.append(losses))
+    run(toy_checkpoint, sources, preset, report=lambda step, losses: rows.append(losses))
     for name in LOSSES:
         first, last = (np.mean([row[name] for row in part if name in row]) for part in (rows[:15], rows[-15:]))
         assert last < first, name
@@ -111,7 +128,7 @@ def test_the_mix_is_what_the_preset_says(sources):
     for step, count in ((0, 16), (5, 10), (10, 4), (30, 4)):
         drawn = draw(sources, preset, step, np.random.default_rng(0))
         assert sum(isinstance(s, OneShotSample) for s in drawn) == count and len(drawn) == 20
-    own = replace(sources, own=ConcatDataset([sources.rounds]))
+    own = replace(sources, self_sampled=ConcatDataset([sources.rounds]))
     assert len(draw(own, replace(preset, own=0.5), 30, np.random.default_rng(0))) == 20
 
 
@@ -153,10 +170,8 @@ def test_pictures_reach_the_items_that_show_them(toy_checkpoint):
     scenes = [r for r in rounds(5) if r.kind == "right" and r.canvas]
     mixed = [replace(scenes[0], canvas=own), scenes[1], replace(scenes[2], seen=own)]
     batch = batcher(c)(mixed, np.random.default_rng(0))
-    packed = batch.painted(c.autoencoder, CANVAS, torch.device("cpu"))
-    alone = [
-        batcher(c)([s], np.random.default_rng(0)).painted(c.autoencoder, CANVAS, torch.device("cpu")) for s in mixed
-    ]
+    packed = painted(c, batch)
+    alone = [painted(c, batcher(c)([s], np.random.default_rng(0))) for s in mixed]
     assert torch.equal(packed.pixels, torch.cat([p.pixels for p in alone]))
     assert torch.equal(packed.pixels[0], torch.from_numpy(own.pixels).float() / 127.5 - 1)
     assert len(packed.latents) == len(batch.latent_picture) == sum(len(p.latents) for p in alone)
@@ -171,7 +186,7 @@ def test_what_a_critique_looks_at_is_also_described_by_itself(toy_checkpoint):
     c = toy_checkpoint
     looked = next(r for r in rounds(6) if r.kind == "wrong picture" and r.canvas)
     batch = batcher(c)([looked], np.random.default_rng(0))
-    packed = batch.painted(c.autoencoder, CANVAS, torch.device("cpu"))
+    packed = painted(c, batch)
     assert len(packed.sample_lens) == 2 and torch.equal(packed.pixels[-1], packed.pixels[-2])
     assert not torch.equal(packed.pixels[-1], packed.pixels[0])
     labels = packed.labels[batch.label_of == LOSSES.index("caption")]
@@ -192,3 +207,42 @@ def test_targets_share_their_prefix_without_seeing_each_other(toy_checkpoint):
         for t, mse in zip(times, shared, strict=True):
             packed = pack(model.config, [[text, LatentItem(latent, t)]], special)
             assert torch.allclose(training_forward(model, packed, noise).mse, mse, atol=1e-4)
+
+
+def test_training_renders_by_what_it_is_handed_and_looks_into_no_drawing(toy_checkpoint):
+    """A world of grey squares: a drawing is a number from 0 to 1."""
+    c = toy_checkpoint
+
+    def table(drawings):
+        return torch.tensor(drawings)
+
+    def render(table, side):
+        return table[:, None, None, None].expand(-1, 3, side, side)
+
+    form = sample_format(c, Renderer(table, render))
+    config = TOY.size.config(c.tokenizer.get_vocab_size(), 16)
+    sample = RoundSample(
+        prompt="a red circle", canvas=0.25, instruction="add a red circle", sketch=0.5, seen=0.75, explanation="wrong"
+    )
+    batch = Batcher(form, config, 1, text_free=0.0)([sample], np.random.default_rng(0))
+    packed = batch.with_pictures(form, c.autoencoder, torch.device("cpu"))
+    assert [float(p.mean()) for p in packed.pixels] == [-0.5, 0.5]
+
+
+def test_the_dialect_that_is_handed_in_writes_the_texts(toy_checkpoint):
+    class Loud:
+        def opening(self, prompt):
+            return f"paint {prompt}"
+
+        def write_plan(self, instruction, description):
+            return f"place {instruction}"
+
+        def write_critique(self, explanation, correction):
+            return f"again {explanation}"
+
+    sample = RoundSample(
+        prompt="red", canvas=None, instruction="blue", sketch=[], seen=[], explanation="circle", kind="right"
+    )
+    items = batcher(toy_checkpoint, dialect=Loud()).items(sample, iter(range(4)), np.random.default_rng(0))
+    texts = [toy_checkpoint.tokenizer.decode(i.ids) for i in items if isinstance(i, TextItem)]
+    assert texts == ["paint red", "place blue", "again circle"]

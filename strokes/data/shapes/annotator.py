@@ -1,4 +1,4 @@
-"""The annotator of the shapes world as self-sampling asks for it: it reads pictures by rules and draws scenes."""
+"""The annotator of the shapes world: it reads pictures by rules and draws scenes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ from .rounds import caption_of
 
 
 def taught(graph: SceneGraph, text: str) -> bool:
-    """Whether training may paint ``graph`` and learn to write ``text``: both keep off what is held out for evaluation, also
-    where a model has painted a held-out pair that should be removed."""
+    """Whether training may paint ``graph`` and learn to write ``text``: neither may hold what is held out for evaluation.
+
+    ``text`` names a held-out pair even where it asks to remove one that a model has painted.
+    """
     return not reserved(graph) and not any(pair.name in text for pair in HELD_OUT_PAIRS)
 
 
 class ShapesAnnotator:
-    """Fulfils :class:`.roles.Annotator`. ``rng`` places what has to be placed anew.
-    Steps and refinements with anything kept for evaluation are not :func:`taught`."""
+    """Fulfils :class:`..annotator.Annotator`; ``rng`` draws the positions of shapes that are placed anew.
+
+    It proposes and refines only what is :func:`taught`.
+    """
 
     def __init__(self, rng: np.random.Generator):
         self.rng = rng
@@ -37,15 +41,16 @@ class ShapesAnnotator:
         return [] if picture is None else detect(picture.image)
 
     def propose(self, prompt: str, canvas: Sequence[Detection]) -> Proposal | None:
-        step = next_step(read_prompt(prompt), canvas, self.rng)
-        if step is None or not taught(step.graph, step.instruction):
+        proposed = next_step(read_prompt(prompt), canvas, self.rng)
+        if proposed is None or not taught(proposed.graph, proposed.instruction):
             return None
-        return Proposal(step.instruction, describe(step.graph), step.scene)
+        return Proposal(proposed.instruction, describe(proposed.graph), proposed.scene)
 
     def annotate(
         self, prompt: str, plan: Plan, canvas: Sequence[Detection], sketch: Sequence[Detection]
     ) -> Annotation | None:
-        """A plan is learned where it says what the annotator would say, who mends first and then adds, in any order."""
+        """The plan is learned (``wanted`` is given) where the annotator could have proposed it: it mends first, then adds
+        in any order."""
         graph = read_prompt(prompt)
         try:
             planned = read_prompt(plan.description)
@@ -55,14 +60,18 @@ class ShapesAnnotator:
         refined = mend(judgement.found, self.rng) if judgement.correction else None
         if judgement.correction and (refined is None or not taught(judgement.graph, judgement.correction)):
             return None
-        step = next_step(graph, canvas, self.rng)
-        adds = step is not None and step.instruction.startswith("add ")
-        steps = additions(graph, canvas, self.rng) if adds else [step] if step else []
+        proposed = next_step(graph, canvas, self.rng)
+        adds = proposed is not None and proposed.instruction.startswith("add ")
+        choices = additions(graph, canvas, self.rng) if adds else [proposed] if proposed else []
         said = (plan.instruction, identity(planned))
         right = [
-            s.scene for s in steps if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
+            s.scene for s in choices if said == (s.instruction, identity(s.graph)) and taught(s.graph, s.instruction)
         ]
-        wanted = right[0] if right else None
         return Annotation(
-            wanted, refined, caption_of(judgement), judgement.explanation, judgement.correction, judgement.kind
+            wanted=right[0] if right else None,
+            refined=refined,
+            caption=caption_of(judgement),
+            explanation=judgement.explanation,
+            correction=judgement.correction,
+            kind=judgement.kind,
         )

@@ -1,4 +1,4 @@
-"""The synthetic training data: one-shot pictures and rounds, as shards."""
+"""Synthetic training data of the shapes world: data sets of one-shot pictures and of rounds, as shards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from ..samples import OneShotSample, Sample
 from ..shards import ShardSet, build
 from .rounds import RoundMix, sample_one_shot, sample_round
 
-Part = Literal["one-shot", "rounds"]
+DataKind = Literal["one-shot", "rounds"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataPreset:
-    """How much synthetic data, and of what kinds. ``filtered`` leaves out samples whose pictures the checker reads otherwise
-    than they were meant: one in a thousand, for two milliseconds a picture."""
+    """Sizes and mixes of the synthetic data sets, in samples; ``shard`` samples a shard.
+
+    ``filtered`` leaves out samples with a picture that the checker reads otherwise than it was meant: one in a thousand, at
+    two milliseconds a picture.
+    """
 
     one_shot: int = 40_000
     rounds: int = 60_000
@@ -34,27 +37,29 @@ class DataPreset:
     filtered: bool = True
 
 
-def build_part(
+def build_synthetic(
     folder: Path,
-    part: Part,
+    kind: DataKind,
     preset: DataPreset,
     seed: int,
     report: Callable[[int, int], None] = lambda done, total: None,
     workers: int = 0,
 ) -> ShardSet:
-    """Build the shards of ``folder/part`` that are not there yet; ``report(shards, of)``."""
-    count, make = (preset.one_shot, one_shots) if part == "one-shot" else (preset.rounds, rounds)
-    settings = {"part": part, "seed": seed, **asdict(preset)}
-    build(folder / part, settings, -(-count // preset.shard), partial(make, preset, seed), report, workers)
-    return ShardSet(folder / part)
+    """Build the shards of ``folder/kind`` that are not there yet, and open them; ``report(shards, of)``."""
+    count, make = (preset.one_shot, one_shots) if kind == "one-shot" else (preset.rounds, rounds)
+    settings = {"part": kind, "seed": seed, **asdict(preset)}
+    build(folder / kind, settings, -(-count // preset.shard), partial(make, preset, seed), report, workers)
+    return ShardSet(folder / kind)
 
 
 def one_shots(preset: DataPreset, seed: int, shard: int) -> Iterator[Sample]:
+    """The one-shot samples of shard number ``shard``."""
     rng = np.random.default_rng((seed, 0, shard))
     return _samples(preset, preset.one_shot, shard, lambda: sample_one_shot(rng, preset.prompts))
 
 
 def rounds(preset: DataPreset, seed: int, shard: int) -> Iterator[Sample]:
+    """The round samples of shard number ``shard``."""
     rng = np.random.default_rng((seed, 1, shard))
     return _samples(preset, preset.rounds, shard, lambda: sample_round(rng, preset.prompts, preset.mix))
 
@@ -69,8 +74,7 @@ def _samples(preset: DataPreset, count: int, shard: int, draw: Callable[[], Samp
 
 
 def readable(samples: Sequence[Sample]) -> list[Sample]:
-    """Those in which the checker finds, in every scene that should be painted, just the shapes that were meant, where they
-    are."""
+    """The samples whose target scenes the checker reads as they were meant: the same shapes at the same places."""
     owners, scenes = [], []
     for i, sample in enumerate(samples):
         for drawing in (sample.scene,) if isinstance(sample, OneShotSample) else (sample.sketch, sample.refined):
@@ -79,12 +83,12 @@ def readable(samples: Sequence[Sample]) -> list[Sample]:
                 scenes.append(drawing)
     pictures = (to_image(pixels) for pixels in render(scenes) * 2 - 1)
     read = zip(owners, scenes, pictures, strict=True)
-    bad = {i for i, scene, picture in read if not _as_meant(scene, detect(picture))}
+    bad = {i for i, scene, picture in read if not _matches(scene, detect(picture))}
     return [sample for i, sample in enumerate(samples) if i not in bad]
 
 
-def _as_meant(scene: Scene, seen: list[Detection]) -> bool:
-    left = [s.shape for s in seen if s.clear]
-    if len(left) != len(seen) or len(left) != len(scene):
+def _matches(scene: Scene, found: list[Detection]) -> bool:
+    left = [detection.shape for detection in found if detection.clear]
+    if len(left) != len(found) or len(left) != len(scene):
         return False
     return all(any(s.name == f.name and abs(s.x - f.x) < 2 and abs(s.y - f.y) < 2 for f in left) for s in scene)

@@ -1,5 +1,7 @@
-"""Rounds of the painter's process in the paper's format: growing subgraphs, their steps, and critiques of right and wrong
-sketches. The scenes and errors here are synthetic; :mod:`.selfsampled` makes rounds of what a model really paints.
+"""Synthetic samples of the shapes world: one-shot pictures, and rounds of the process in the paper's format.
+
+A round adds an object of a growing subgraph, or mends an error; its sketch is right or wrong, with the critique. Scenes
+and errors are drawn at random here; :mod:`..rollouts` makes rounds of what a model really paints.
 """
 
 from __future__ import annotations
@@ -20,11 +22,18 @@ from ...shapes.splits import HELD_OUT_PAIRS, held_out, nameable, reserved
 from ..samples import OneShotSample, RoundSample
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoundMix:
-    """Shares of rounds: wrong sketches, plans against the prompt, canvases with a left-over error (mended by a step that
-    changes, moves, swaps or removes), growing orders other than the prompt's, whole pictures in one step, and canvases
-    with nothing to add. Without ``inspected`` there are no critiques, and nothing wrong to look at."""
+    """Probabilities of the kinds of rounds.
+
+    wrong: the sketch is wrong.
+    conflict: the plan contradicts the prompt.
+    damaged_canvas: the canvas holds an error, which a change, move, swap or removal mends.
+    shuffled: the objects come in another order than the prompt's.
+    whole: the whole picture is painted in one round.
+    finished: nothing is left to add.
+    inspected: False leaves out critiques, wrong sketches and contradicting plans.
+    """
 
     wrong: float = 0.4
     conflict: float = 0.08
@@ -36,12 +45,13 @@ class RoundMix:
 
 
 def sample_one_shot(rng: np.random.Generator, prompts: PromptMix) -> OneShotSample:
+    """A random prompt and a scene that fulfils it."""
     prompt, _, shapes = sample_prompt(rng, prompts)
     return OneShotSample(prompt, shapes)
 
 
 def growing_order(graph: SceneGraph, rng: np.random.Generator) -> list[int]:
-    """A random order in which every object that has a relation comes after one it is related to, but the first."""
+    """Object numbers in a random order, each after an object that it is related to, where there is one left."""
     order: list[int] = []
     left = set(range(len(graph.objects)))
     while left:
@@ -79,36 +89,45 @@ def _round(
         canvas, seen = bad
     elif k < n and mix.inspected and rng.random() < mix.conflict:
         return _conflicting(rng, prompt, graph, drawn, order[k], shapes)
-    step = next_step(graph, seen, rng, order, shapes)
-    if step is None or reserved(step.graph):
+    target = next_step(graph, seen, rng, order, shapes)
+    if target is None or reserved(target.graph):
         return None
-    if not step.instruction:
-        return RoundSample(prompt, canvas)
-    return _inspected(rng, mix, prompt, graph, canvas or None, step)
+    if not target.instruction:
+        return RoundSample(prompt=prompt, canvas=canvas)
+    return _inspected(rng, mix, prompt, graph, canvas or None, target)
 
 
 def _inspected(
-    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, step: NextStep
+    rng: np.random.Generator, mix: RoundMix, prompt: str, graph: SceneGraph, canvas: Scene | None, target: NextStep
 ) -> RoundSample | None:
-    """A round whose plan is right; its sketch is right, or wrong most often in what the step touched."""
-    made = RoundSample(prompt, canvas, step.instruction, describe(step.graph), sketch=step.scene, kind="plan")
+    """A round with the right plan ``target`` and a right or wrong sketch; three of four errors are in what the plan
+    touches. None where an error finds no room."""
+    made = RoundSample(
+        prompt=prompt,
+        canvas=canvas,
+        instruction=target.instruction,
+        description=describe(target.graph),
+        sketch=target.scene,
+        kind="plan",
+    )
     if not mix.inspected:
         return made
-    seen, shown = detections(step.scene), step.scene
+    seen, shown = detections(target.scene), target.scene
     if rng.random() < mix.wrong:
-        touched = [i for i, shape in enumerate(step.scene) if shape not in (canvas or ())]
-        among = touched if touched and rng.random() < 0.75 else range(len(step.scene))
-        bad = damage(rng, step.graph, step.scene, int(rng.choice(among)))
+        touched = [i for i, shape in enumerate(target.scene) if shape not in (canvas or ())]
+        among = touched if touched and rng.random() < 0.75 else range(len(target.scene))
+        bad = damage(rng, target.graph, target.scene, int(rng.choice(among)))
         if bad is None:
             return None
         shown, seen = bad
-    return with_judgement(replace(made, seen=shown), judge(graph, step.graph, [], seen), rng, step.scene)
+    return with_judgement(replace(made, seen=shown), judge(graph, target.graph, [], seen), rng, target.scene)
 
 
 def with_judgement(
     made: RoundSample, judgement: Judgement, rng: np.random.Generator, preferred: Sequence[Shape | None] = ()
 ) -> RoundSample | None:
-    """The round with its critique and, where that corrects something, the refined scene; None where there is no room."""
+    """The round with a judgement as its critique and, where that corrects something, the refined scene; None where the
+    refined scene finds no room."""
     made = replace(
         made,
         caption=caption_of(judgement),
@@ -123,7 +142,7 @@ def with_judgement(
 
 
 def caption_of(judgement: Judgement) -> str:
-    """What a judged picture shows, in words; "" where training may not name it."""
+    """The caption of a judged picture; "" where it shows what training may not name."""
     found = judgement.found
     named = nameable(found.clear_graph) and not HELD_OUT_PAIRS.intersection(found.unclear)
     return found.caption if named else ""
@@ -132,7 +151,8 @@ def caption_of(judgement: Judgement) -> str:
 def _conflicting(
     rng: np.random.Generator, prompt: str, graph: SceneGraph, drawn: list[int], new: int, shapes: Scene
 ) -> RoundSample | None:
-    """A plan against the prompt, faithfully painted: a wrong colour, kind, place or one too many in the new object."""
+    """A round whose plan contradicts the prompt in the object ``new``, and whose sketch follows the plan: a wrong colour,
+    kind or place, or another object. None where it finds no room, or may not be trained on."""
     present = [*drawn, new]
     right = graph.subgraph(present)
     last = len(present) - 1
@@ -162,7 +182,15 @@ def _conflicting(
     if reserved(planned) or reserved(judgement.graph):
         return None
     instruction = add_instruction(planned, last, range(last))
-    made = RoundSample(prompt, canvas or None, instruction, describe(planned), False, painted, painted)
+    made = RoundSample(
+        prompt=prompt,
+        canvas=canvas or None,
+        instruction=instruction,
+        description=describe(planned),
+        learn_plan=False,
+        sketch=painted,
+        seen=painted,
+    )
     preferred = {graph.objects[i]: shapes[i] for i in present}
     placed = [preferred.get(thing) for thing in judgement.graph.objects]
     return with_judgement(made, judgement, rng, placed)
@@ -181,7 +209,7 @@ def _any_object(rng: np.random.Generator) -> Object:
 
 
 def recolour(rng: np.random.Generator, shape: Shape) -> Shape:
-    """A shape with another colour or, as often, another kind; never a held-out pair."""
+    """The shape in another colour or, as often, of another kind; never a held-out pair."""
     while True:
         if rng.random() < 0.5:
             other = replace(shape, colour=_other(rng, COLOURS, shape.colour))
@@ -192,7 +220,7 @@ def recolour(rng: np.random.Generator, shape: Shape) -> Shape:
 
 
 def damage(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int) -> tuple[Scene, list[Detection]] | None:
-    """A wrong version of a scene with an error at object ``i``, and how it is seen; None where this one has no room."""
+    """A scene with an error at object ``i``, and its detections; None where the error finds no room."""
     shape, others = shapes[i], [j for j in range(len(shapes)) if j != i]
     related = [r for r in graph.relations if i in (r.subject, r.object)]
     kinds = ["recolour", "missing", "extra", "unclear", *(["place", "swap"] if related else [])]
@@ -223,7 +251,7 @@ _A_LITTLE = ((-1.5, 0.0), (1.5, 0.0), (0.0, -1.5), (0.0, 1.5))
 
 
 def _elsewhere(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: int, r: Relation) -> Scene | None:
-    """Object ``i`` anywhere that breaks relation ``r``, if only by a little, all others where they are."""
+    """The scene with object ``i`` moved to where relation ``r`` is broken; None where there is no room."""
     order = [*(j for j in range(len(shapes)) if j != i), i]
     alone, fixed = SceneGraph(tuple(graph.objects[j] for j in order)), [shapes[j] for j in order[:-1]]
     for _ in range(8):
@@ -239,7 +267,7 @@ def _elsewhere(rng: np.random.Generator, graph: SceneGraph, shapes: Scene, i: in
 
 
 def _blot(rng: np.random.Generator, shape: Shape, shapes: Scene) -> Shape:
-    """Something painted half over a shape: another shape's colour or kind, as models blend neighbours."""
+    """A shape that covers half of another; its colour or kind is that of some shape there, as models blend neighbours."""
     donor, other = shapes[rng.integers(len(shapes))], _any_object(rng)
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(4, 9)
     away = np.array([np.cos(angle), np.sin(angle)]) * distance
