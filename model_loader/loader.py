@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import comfy.latent_formats
 import comfy.model_management as memory
 import comfy.ops
 import torch
@@ -16,27 +15,28 @@ from torch import nn
 
 from ..strokes.bagel.engine.prefix_cache import PrefixCache
 from ..strokes.bagel.engine.runner import Runner
+from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.weights.checkpoint import find_weights, load
-from .bagel import Container, ManagedAutoencoder, ManagedPainter, split
-from .patcher import patcher
+from .bagel import ManagedAutoencoder, ManagedPainter, split
+from .patcher import Container, make_patcher
 
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DEVICES = ("auto", "cpu")
 
 
 class UnifiedModel:
-    """A loaded checkpoint, perhaps with LoRAs on it; ``painter`` is what the process works with.
+    """The value of a ``STROKES_MODEL`` wire: a painter under ComfyUI's memory management, perhaps with LoRAs on it.
 
-    ComfyUI finds the patchers through ``patcher`` and ``get_models``.
+    ComfyUI finds the patchers of a value through ``patcher`` and ``get_models``.
     """
 
     def __init__(self, painter: ManagedPainter, base: UnifiedModel | None = None):
         self.painter = painter
-        # Whoever holds the model with a LoRA keeps the one without, so that neither is ever loaded twice.
+        # The model without LoRAs: it stays loaded for as long as one with LoRAs is used, so that it is never loaded twice.
         self.base = base
 
     def is_dynamic(self) -> bool:
-        """Whether ComfyUI streams it by itself: such an output is not given up under pressure while it is in use."""
+        """Whether ComfyUI streams the weights: it then keeps this output under memory pressure while it is in use."""
         return self.patcher.is_dynamic()
 
     @property
@@ -44,47 +44,62 @@ class UnifiedModel:
         return self.painter.patchers[0]
 
     def get_models(self) -> list[Any]:
-        return [*self.painter.patchers, self.painter.autoencoder]
+        return [*self.painter.patchers, self.painter.autoencoder_patcher]
 
     def with_patchers(self, patchers: Sequence[Any]) -> UnifiedModel:
-        """The same weights behind other patchers."""
-        painter = ManagedPainter(self.painter.checkpoint, self.painter.prefix_cache, patchers, self.painter.autoencoder)
+        """The same weights behind other patchers, of the same modules in the same order."""
+        old = self.painter
+        painter = ManagedPainter(old.checkpoint, old.prefix_cache, patchers, old.autoencoder_patcher)
         return UnifiedModel(painter, self.base or self)
 
 
-# Finds what some node's output still holds; holds nothing itself.
-_loaded: WeakValueDictionary[tuple, UnifiedModel] = WeakValueDictionary()
+def weights_fingerprint(path: Path) -> str:
+    """Modification time and size of a model's weights file. Raises StrokesError where there is none."""
+    file = find_weights(path).stat()
+    return f"{file.st_mtime_ns}/{file.st_size}"
+
+
+# By weights file, its fingerprint, precision and device: the models that some node's output still holds.
+_loaded: WeakValueDictionary[tuple[str, str, str, str], UnifiedModel] = WeakValueDictionary()
 
 
 def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> UnifiedModel:
-    """Load a checkpoint, or return it where it is loaded already.
+    """The model of a folder or weights file, in one of ``PRECISIONS`` on one of ``DEVICES``; loaded only once.
 
     Raises StrokesError for anything :func:`.checkpoint.load` does.
     """
     weights = find_weights(path)
-    key = (str(weights), weights.stat().st_mtime_ns, precision, device)
+    key = (str(weights), weights_fingerprint(weights), precision, device)
     found = _loaded.get(key)
     if found is None:
-        found = _loaded[key] = _load(weights, PRECISIONS[precision], device)
+        found = _loaded[key] = _open(weights, PRECISIONS[precision], device)
     return found
 
 
-def _load(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel:
-    load_device = torch.device("cpu") if device == "cpu" else memory.get_torch_device()
-    offload_device = torch.device("cpu") if device == "cpu" else memory.unet_offload_device()
+def _open(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel:
+    on_cpu = device == "cpu"
+    load_device = torch.device("cpu") if on_cpu else memory.get_torch_device()
+    offload_device = torch.device("cpu") if on_cpu else memory.unet_offload_device()
     checkpoint = load(weights, "cpu", dtype, comfy.ops.manual_cast)
     prefix_cache = PrefixCache(Runner(checkpoint.model, checkpoint.special, load_device))
     # A card that streams the weights keeps most of itself for them.
     prefix_cache.capacity = min(prefix_cache.capacity, memory.get_total_memory(load_device) // 8)
-    containers = split(checkpoint.model)
-    containers[0].prefix_cache = prefix_cache
-    patchers = [patcher(container, load_device, offload_device) for container in containers]
+    language, *vision = split(checkpoint.model)
+    patchers = [
+        make_patcher(language, load_device, offload_device, prefix_cache),
+        *(make_patcher(each, load_device, offload_device) for each in vision),
+    ]
+    autoencoder = _manage(checkpoint.autoencoder, on_cpu)
+    checkpoint = replace(checkpoint, autoencoder=autoencoder)
+    return UnifiedModel(ManagedPainter(checkpoint, prefix_cache, patchers, autoencoder.patcher))
 
-    module = checkpoint.autoencoder.module
-    if device == "auto":
-        load_device, offload_device = memory.vae_device(), memory.vae_offload_device()
+
+def _manage(autoencoder: Autoencoder, on_cpu: bool) -> ManagedAutoencoder:
+    """The autoencoder in the precision and behind a patcher of the device that ComfyUI runs autoencoders on."""
+    load_device = torch.device("cpu") if on_cpu else memory.vae_device()
+    offload_device = torch.device("cpu") if on_cpu else memory.vae_offload_device()
+    module = autoencoder.module
     # diffusers' own ``to`` warns about modules it would keep in float32, of which this one has none.
     nn.Module.to(module, memory.vae_dtype(load_device, [torch.bfloat16]))
-    autoencoder = patcher(Container({"autoencoder": module}), load_device, offload_device)
-    managed = ManagedAutoencoder(checkpoint.autoencoder, autoencoder)
-    return UnifiedModel(ManagedPainter(replace(checkpoint, autoencoder=managed), prefix_cache, patchers, autoencoder))
+    patcher = make_patcher(Container({"autoencoder": module}), load_device, offload_device)
+    return ManagedAutoencoder(module, autoencoder.scale, autoencoder.shift, patcher)

@@ -12,13 +12,14 @@ from ..strokes.errors import StrokesError
 from ..strokes.files import shapes_of
 from .loader import UnifiedModel
 
-# What trainers put before a layer's name: nothing, PEFT's wrapper, and what other tools call the network.
+# Prefixes of a layer's name: none, PEFT's wrapper, and the names that other trainers give the network. In the flat form
+# (kohya's) underscores stand for the dots in a name.
 PREFIXES = ("", "base_model.model.", "model.", "bagel.", "transformer.", "diffusion_model.")
 FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lycoris_", "lora_")
 
 
 def key_map(keys: list[str]) -> dict[str, str]:
-    """LoRA layer names in all common forms → keys of the network."""
+    """LoRA layer name → key of the network, for every common form of the names of all ``keys`` that end in ``.weight``."""
     found: dict[str, str] = {}
     for key in keys:
         name = key.removesuffix(".weight")
@@ -29,11 +30,11 @@ def key_map(keys: list[str]) -> dict[str, str]:
 
 
 def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel:
-    """The model with a LoRA on it; the one given stays as it is.
+    """A model with the LoRA of a file added at ``strength``; the one given stays as it is.
 
     Raises StrokesError where the file is damaged, fits none of the layers, or has other shapes.
     """
-    shapes_of(path)  # names a truncated file
+    shapes_of(path)  # raises for a truncated file, naming it
     tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
     patchers, used = [], 0
     for patcher in model.painter.patchers:
@@ -58,6 +59,7 @@ def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel
 
 
 def _check(path: Path, key: str, adapter: object, shape: tuple[int, ...]) -> None:
+    """Raise StrokesError where a LoRA's product is not of the weight's shape; other kinds of patches are not checked."""
     if not isinstance(adapter, LoRAAdapter):
         return
     up, down = adapter.weights[:2]

@@ -1,4 +1,4 @@
-"""The painter's stages as ComfyUI nodes. Thin: a node reads its sockets, calls ``strokes``, and returns."""
+"""ComfyUI nodes. A node reads its sockets, calls ``strokes`` and returns ComfyUI's types; it computes nothing itself."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 
 class StrokesExtension(ComfyExtension):
+    """What ComfyUI loads from this pack."""
+
     async def on_load(self) -> None:
         folders.register()
 

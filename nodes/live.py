@@ -1,4 +1,4 @@
-"""What a node shows while it works, and where it stops when the user interrupts."""
+"""Progress, previews, text and error messages of a running node, and its stop when the user interrupts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from ..strokes.process.grammar import readable
 from ..strokes.process.trajectory import Trajectory
 from .values import image_to
 
-# Seconds between messages: each carries the state of every node that has started.
+# Seconds between two messages at least: ComfyUI sends the state of every node that has started in each of them.
 INTERVAL = 0.5
 
 
 class Live:
-    """Progress, previews and text of the node that is running now.
+    """Callbacks that show what the running node writes and paints, and raise ComfyUI's interrupt between tokens and steps.
 
-    ``stage`` is "plan" or "inspect" where the text has tags. An interrupt is looked for here, between tokens and steps;
-    ComfyUI's layers look for it at every call.
+    ``stage`` is "plan" or "inspect" where the text has that stage's tags, which are shown as plain text.
     """
 
     def __init__(self, stage: str = ""):
@@ -36,26 +35,28 @@ class Live:
         self._last = monotonic()
 
     def on_text(self, text: str, tokens: int) -> None:
-        """For :data:`.painter.OnText`."""
+        """An :data:`.painter.OnText`: show the text so far."""
         if self._due():
             self.show_text(readable(self.stage, text) if self.stage else text)
 
     def on_step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
-        """For :data:`.painter.OnStep`."""
+        """An :data:`.painter.OnStep`: show the progress and a preview. The last step is left to :meth:`show_picture`."""
         if self._due() and done < total:
             self._api.execution.set_progress(done, total, preview_image=_large(preview()))
 
     def show_text(self, text: str) -> None:
+        """Text on the node; a copy in a loop shows it on the node it was copied from."""
         server, context = PromptServer.instance, get_executing_context()
         if server.client_id is not None and context is not None and text:
             node = get_progress_state().dynprompt.get_display_node_id(context.node_id)
             server.send_progress_text(text, node, server.client_id)
 
     def show_picture(self, image: Image.Image) -> None:
-        """The last preview hides every other picture on the node, so it is the finished one."""
+        """A finished picture as the last preview, which hides every other picture on the node."""
         self._api.execution.set_progress(1, 1, preview_image=_large(image), ignore_size_limit=True)
 
     def _due(self) -> bool:
+        """Whether it is time for another message. Raises ComfyUI's interrupt."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         now = monotonic()
         if now - self._last < INTERVAL:
@@ -65,7 +66,7 @@ class Live:
 
 
 def _large(image: Image.Image) -> Image.Image:
-    """Nodes show a preview at its own size, and the small model's pictures would be stamps."""
+    """A small picture enlarged by a whole factor, to 256 pixels at most: nodes show previews at their own size."""
     factor = 256 // max(image.size)
     return (
         image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST) if factor > 1 else image
@@ -74,7 +75,7 @@ def _large(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def reporting(stage: str, trajectory: Trajectory | None = None) -> Iterator[None]:
-    """Errors begin with the stage and the round: ComfyUI shows those of a loop's inside on the loop."""
+    """Put the stage and the round before the message of a StrokesError: ComfyUI shows a loop's errors on the loop itself."""
     try:
         yield
     except StrokesError as error:
@@ -82,8 +83,10 @@ def reporting(stage: str, trajectory: Trajectory | None = None) -> Iterator[None
         raise StrokesError(f"{where}: {error}") from error
 
 
-def payload(node: type[io.ComfyNode], trajectory: Trajectory, text: str = "", image: Image.Image | None = None) -> dict:
-    """A stage's result for viewers and the history. It carries its round, because a loop's come in any order."""
+def payload(
+    node: type[io.ComfyNode], trajectory: Trajectory, text: str = "", image: Image.Image | None = None
+) -> dict[str, Any]:
+    """The ``ui`` output of a stage: its round (from 1), text and picture. A loop's rounds arrive in any order."""
     found: dict[str, Any] = {"strokes_round": [len(trajectory.rounds)]}
     if text:
         found["text"] = [text]

@@ -7,10 +7,10 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 
 from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
-from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified
+from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified, weights_fingerprint
 from ..model_loader.lora import apply_lora
-from ..strokes.bagel.weights.checkpoint import find_weights
 from ..strokes.errors import StrokesError
+from .checks import checked
 from .live import reporting
 from .loop_cache import hold_for_this_run
 from .sockets import ALIASES, STAGES, ModelSocket, model_input
@@ -49,12 +49,12 @@ class StrokesLoadModel(io.ComfyNode):
         if checkpoint is None:  # it comes over a wire
             return ""
         try:
-            file = find_weights(checkpoint_path(checkpoint)).stat()
+            return weights_fingerprint(checkpoint_path(checkpoint))
         except StrokesError:
             return ""
-        return f"{file.st_mtime_ns}/{file.st_size}"
 
     @classmethod
+    @checked
     def execute(cls, checkpoint: str, precision: str, device: str) -> io.NodeOutput:
         with reporting("Load Unified Model"):
             model = load_unified(checkpoint_path(checkpoint), precision, device)
@@ -89,6 +89,7 @@ class StrokesApplyLora(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: UnifiedModel, lora: str, strength: float) -> io.NodeOutput:
         with reporting("Apply LoRA"):
             return io.NodeOutput(apply_lora(model, lora_path(lora), strength) if strength else model)

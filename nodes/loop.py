@@ -1,7 +1,8 @@
-"""Loops that stop early. One round is expanded at a time, so that each is cached by itself and none runs after the end.
+"""Loops that stop early, by node expansion.
 
-The nodes between Loop Start and Loop End are the first round themselves; for each further one Loop End expands a copy of
-them and of itself. Copies pass links on, because a node that is given a value is never found in the cache again.
+The nodes between Loop Start and Loop End are the first round. At its end, Loop End expands a copy of them and of itself for
+the next round, and so on: one round at a time, because ComfyUI runs every output node of an expanded graph. Inputs of the
+copies are links: ComfyUI's cache keys are made of constants and ancestors, and values in their place would never match.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..model_loader.loader import UnifiedModel
 from ..strokes.errors import StrokesError
 from ..strokes.process.loop import MAX_ROUNDS
 from ..strokes.process.trajectory import Trajectory
+from .checks import checked
 from .live import reporting
 from .loop_cache import keep_rounds
 from .sockets import (
@@ -38,7 +40,7 @@ from .sockets import (
 )
 from .values import image_to, outputs_of, shown
 
-# "<end>.r3" is Loop End's copy of the third round, "<end>.r3_<node>" that of a node between.
+# Node ids of the copies in round 3: "<end>.r3" is Loop End's, "<end>.r3_<node>" that of a node between.
 _COPY = re.compile(r"(.*)\.r(\d+)")
 
 
@@ -58,9 +60,10 @@ def _outputs() -> list[io.Output]:
 
 
 def _results(trajectory: Trajectory) -> io.NodeOutput:
+    """The outputs of a loop that is over."""
     last = shown(trajectory)
     painted = [p.image for name, p in trajectory.pictures if name != "start"] or [last.image]
-    # A canvas that was resized on the way is seen at its last size.
+    # A batch has one size: that of the last picture, where the canvas was resized on the way.
     images = [image if image.size == last.image.size else image.resize(last.image.size) for image in painted]
     return io.NodeOutput(trajectory, *outputs_of(last), torch.cat([image_to(image) for image in images]))
 
@@ -89,6 +92,7 @@ class StrokesLoop(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, model: UnifiedModel, trajectory: Trajectory, **given: Any) -> io.NodeOutput:
         me, prompt = cls.hidden.unique_id, cls.hidden.dynprompt
         wires = {"model": model, "trajectory": trajectory} if args.cache_none else prompt.get_node(me)["inputs"]
@@ -131,8 +135,9 @@ class StrokesLoopStart(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
-        # Finished work stops every node of the body, those that nothing after them asks for too.
+        # A blocker stops every node of the body, also those that Loop End does not depend on.
         return io.NodeOutput(ExecutionBlocker(None) if trajectory.ended else trajectory, trajectory)
 
 
@@ -161,14 +166,18 @@ class StrokesLoopEnd(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def check_lazy_status(cls, loop: Trajectory, **given: Any) -> list[str]:
         return [] if loop.ended else [name for name in ("trajectory", "stop") if name in given and given[name] is None]
 
     @classmethod
+    @checked
     def execute(
         cls, loop: Trajectory, rounds: int, trajectory: Trajectory | None = None, stop: bool | None = None
     ) -> io.NodeOutput:
         done = trajectory or loop
+        if trajectory is None and not loop.ended:
+            raise StrokesError("Loop End: trajectory: a trajectory was expected, nothing was given")
         if done.ended or stop or rounds <= 1:
             return _results(done)
         me = cls.hidden.unique_id
@@ -179,6 +188,10 @@ class StrokesLoopEnd(io.ComfyNode):
 
 
 def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: int) -> io.NodeOutput:
+    """The expansion of Loop End ``me``: the body once more, beginning with ``trajectory``; the first of ``rounds`` rounds.
+
+    Raises StrokesError where the loop wire does not come from a Loop Start.
+    """
     copy = _COPY.fullmatch(me)
     root, number = (copy[1], int(copy[2]) + 1) if copy else (me, 2)
     end = prompt.get_node(root)["inputs"]
@@ -186,7 +199,7 @@ def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: 
     if prompt.get_node(start)["class_type"] != "StrokesLoopStart":
         raise StrokesError("its loop input must come from a Loop Start directly")
     body = _body(prompt, start, root)
-    # Without a cache a link would run everything before it again.
+    # Without a cache, a link would run all its ancestors again.
     before = trajectory if args.cache_none else prompt.get_node(me)["inputs"]["trajectory"]
 
     def copied(node: str) -> str:
@@ -214,7 +227,7 @@ def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: 
 
 
 def _body(prompt: DynamicPrompt, start: str, end: str) -> list[str]:
-    """The nodes of a round: after ``start`` and before ``end``, or before an output node that hangs off the round."""
+    """Ids of a round's nodes, sorted: those between Loop Start and Loop End, and between Loop Start and an output node."""
     level = prompt.get_parent_node_id(end)
     near = [node for node in prompt.all_node_ids() if prompt.get_parent_node_id(node) == level]
     above: dict[str, set[str]] = {

@@ -1,8 +1,8 @@
-"""Rounds of a loop that the next run finds again.
+"""A cache of the rounds of loops from one run to the next, as a cache provider of ComfyUI.
 
-ComfyUI's default cache drops what is not in the graph as it was queued as soon as the next run's first node is done, and so
-every round but the first. What a loop's rounds gave is therefore kept here too: until the loop runs again and does not use
-it, until ComfyUI itself lets go of the work that the loop began with, or until memory is short.
+ComfyUI's default cache drops the results of expanded nodes when the next run begins, and with them every round but the
+first. The results here live until a run of the loop does not use them, until ComfyUI drops the trajectory that the loop
+began with, or until memory is short.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from comfy_execution.cache_provider import register_cache_provider, unregister_c
 
 from ..strokes.process.trajectory import Trajectory
 
-# By the work that a loop began with, which several loops may share, and the loop's end.
+# By the id of the trajectory that a loop began with and the node id of its Loop End: loops may share a trajectory.
 _kept: dict[tuple[int, str], RoundCache] = {}
 
 
 class RoundCache(Caching.CacheProvider):
-    """The results of the copies that Loop End ``root`` expands. Registered with ComfyUI for one run at a time."""
+    """Results of the copies that Loop End ``root`` expands, by cache key. Registered with ComfyUI for one run at a time."""
 
     def __init__(self, root: str):
         self.root = root
@@ -69,11 +69,12 @@ class _Hold(Caching.CacheProvider):
 
 
 def hold_for_this_run(value: Any) -> None:
+    """Keep a reference to ``value`` until the run ends."""
     register_cache_provider(_Hold(value))
 
 
 def keep_rounds(root: str, begun: Trajectory) -> None:
-    """Look the rounds of a loop up, and keep them, until this run ends; ``begun`` is the work that the loop began with."""
+    """Cache the rounds of Loop End ``root`` in this run; ``begun`` is the trajectory that the loop began with."""
     key = (id(begun), root)
     if key not in _kept:
         _kept[key] = RoundCache(root)

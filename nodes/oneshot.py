@@ -1,4 +1,4 @@
-"""The same model used one-shot: a picture from text, an edit, a question."""
+"""One-shot uses of a unified model: a picture from text, an edit, a question."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import oneshot
 from ..strokes.process.pictures import Picture
+from .checks import checked, type_problem
 from .live import Live, reporting
 from .sockets import (
     ALIASES,
@@ -49,11 +50,14 @@ class StrokesTextToImage(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None, width: int | None, height: int | None) -> bool | str:
+        if problem := type_problem(cls, prompt=prompt, width=width, height=height):
+            return problem
         if prompt is not None and not prompt.strip():
             return "the prompt is empty: say what to paint"
         return size_problem(width, height) or True
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, prompt: str, width: int, height: int, seed: int, **settings: Any
     ) -> io.NodeOutput:
@@ -88,11 +92,14 @@ class StrokesEditImage(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, instruction: str | None, width: int | None, height: int | None) -> bool | str:
+        if problem := type_problem(cls, instruction=instruction, width=width, height=height):
+            return problem
         if instruction is not None and not instruction.strip():
             return "the instruction is empty: say what to change"
         return size_problem(width, height) or True
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, image: Tensor, instruction: str, width: int, height: int, seed: int, **settings: Any
     ) -> io.NodeOutput:
@@ -126,9 +133,12 @@ class StrokesAsk(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, question: str | None) -> bool | str:
+        if problem := type_problem(cls, question=question):
+            return problem
         return "the question is empty: ask something" if question is not None and not question.strip() else True
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -149,5 +159,6 @@ class StrokesAsk(io.ComfyNode):
 
 
 def _shown(node: type[io.ComfyNode], live: Live, picture: Picture) -> io.NodeOutput:
+    """A painted picture on the node and as its outputs."""
     live.show_picture(picture.image)
     return io.NodeOutput(*outputs_of(picture), ui=ui.PreviewImage(image_to(picture.image), cls=node))

@@ -1,4 +1,4 @@
-"""Socket types of this pack, and the inputs that several nodes share."""
+"""Socket types of this pack, inputs and outputs that several nodes share, and what their values mean."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def seed_input(of_process: bool = True) -> io.Input:
 
 
 def size_inputs(auto: str) -> list[io.Input]:
-    """``auto`` says what is taken where nothing is given."""
+    """The widgets width and height; ``auto`` says in words what 0 stands for."""
     tip = "Canvas {} in pixels, a multiple of 16. 0 = auto: {}."
     return [
         io.Int.Input(name, default=0, min=0, max=LONGEST_SIDE, step=16, tooltip=tip.format(name, auto))
@@ -133,11 +133,15 @@ def paint_settings(
 
 
 def size_of(width: int, height: int) -> tuple[int, int] | None:
+    """(width, height) in pixels; None for auto."""
     return (width, height) if width and height else None
 
 
 def size_problem(width: int | None, height: int | None) -> str:
-    """Why a width and a height do not go together; empty where they do, or where one comes over a wire (None)."""
+    """Why a width and a height do not go together, for ``validate_inputs``; empty where they do.
+
+    None stands for a value over a wire, which is known only when the node runs.
+    """
     if width is None or height is None:
         return ""
     if not 0 <= min(width, height) <= max(width, height) <= LONGEST_SIDE:

@@ -1,4 +1,4 @@
-"""Begin, Plan, Sketch, Inspect, Refine: a trajectory in, a new one out, and the result in ComfyUI's own types."""
+"""Begin, Plan, Sketch, Inspect and Refine: each takes a trajectory and gives a new one, with its result in ComfyUI's types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import stages
-from ..strokes.process.trajectory import Trajectory, size_for
+from ..strokes.process.trajectory import Trajectory
+from .checks import checked, type_problem
 from .live import Live, payload, reporting
 from .sockets import (
     ALIASES,
@@ -56,18 +57,21 @@ class StrokesBegin(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None, width: int | None, height: int | None) -> bool | str:
+        if problem := type_problem(cls, prompt=prompt, width=width, height=height):
+            return problem
         if prompt is not None and not prompt.strip():
             return "the prompt is empty: say what to paint"
         return size_problem(width, height) or True
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, prompt: str, width: int, height: int, image: Tensor | None = None
     ) -> io.NodeOutput:
         with reporting("Begin"):
             size, picture = size_of(width, height), None
             if image is not None:
-                size = size or size_for(image_from(image), model.painter.profile)
+                size = size or model.painter.profile.size_for(image_from(image))
                 picture = picture_of(model, image, size)
             return io.NodeOutput(stages.begin(model.painter, prompt, size, picture))
 
@@ -105,6 +109,7 @@ class StrokesPlan(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -122,9 +127,9 @@ class StrokesPlan(io.ComfyNode):
                 painter, trajectory, seed=seed, settings=settings, on_text=live.on_text,
                 instruction=instruction.strip() or None, description=description.strip() or None,
             )  # fmt: skip
-        step = done.current_round
-        said = (step.plan.instruction, step.plan.description) if step else ("", "")
-        text = " → ".join(part for part in said if part) or "The picture is finished."
+        round_ = done.current_round
+        said = (round_.plan.instruction, round_.plan.description) if round_ else ("", "")
+        text = " → ".join(line for line in said if line) or "The picture is finished."
         live.show_text(text)
         return io.NodeOutput(done, *said, done.ended, ui=payload(cls, done, text))
 
@@ -157,6 +162,7 @@ class StrokesSketch(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, image: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:
@@ -205,14 +211,19 @@ class StrokesInspect(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, verdict: str | None, critique: str | None, correction: str | None) -> bool | str:
+    def validate_inputs(
+        cls, verdict: Literal["model", "accept", "correct"] | None, critique: str | None, correction: str | None
+    ) -> bool | str:
+        if problem := type_problem(cls, verdict=verdict, critique=critique, correction=correction):
+            return problem
         if verdict not in (None, "model", "accept", "correct"):
             return f"unknown verdict {verdict}: choose model, accept or correct"
         if verdict is None or critique is None or correction is None:
             return True  # over a wire: known only when it runs
-        return stages.verdict_problem(verdict, critique, correction) or True
+        return stages.GivenCritique(verdict, critique, correction).problem or True
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -227,16 +238,17 @@ class StrokesInspect(io.ComfyNode):
         live, painter = Live("inspect"), model.painter
         with reporting("Inspect", trajectory):
             done = stages.inspect(
-                painter, trajectory, seed=seed, verdict=verdict, critique=critique, correction=correction,
+                painter, trajectory, seed=seed, given=stages.GivenCritique(verdict, critique, correction),
                 settings=text_settings(temperature, max_tokens), on_text=live.on_text,
             )  # fmt: skip
-        step = done.current_round
-        seen = step.critique if step else None
-        if seen is None:
+        round_ = done.current_round
+        written = round_.critique if round_ else None
+        if written is None:
             return io.NodeOutput(done, "", "", True, ui=payload(cls, done))
-        text = " → ".join(part for part in (seen.explanation, seen.correction) if part)
+        text = " → ".join(line for line in (written.explanation, written.correction) if line)
         live.show_text(text)
-        return io.NodeOutput(done, seen.explanation, seen.correction, seen.accepted, ui=payload(cls, done, text))
+        found = (written.explanation, written.correction, written.accepted)
+        return io.NodeOutput(done, *found, ui=payload(cls, done, text))
 
 
 class StrokesRefine(io.ComfyNode):
@@ -269,6 +281,7 @@ class StrokesRefine(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls, model: UnifiedModel, trajectory: Trajectory, seed: int, mask: Tensor | None = None, **settings: Any
     ) -> io.NodeOutput:
@@ -282,6 +295,7 @@ class StrokesRefine(io.ComfyNode):
 
 
 def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Trajectory, *more: bool) -> io.NodeOutput:
+    """The outputs of Sketch and Refine: the trajectory, its last picture, what changed since ``before``, and ``more``."""
     picture = shown(done)
     live.show_picture(picture.image)
     return io.NodeOutput(

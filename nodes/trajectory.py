@@ -1,4 +1,4 @@
-"""Trajectories themselves: other people's pictures in, any turn out, files, and the contact sheet."""
+"""Nodes on trajectories: pictures of other nodes in, any round's out, saved folders, the contact sheet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..strokes.errors import StrokesError
 from ..strokes.process import store
 from ..strokes.process.pictures import Picture, picture_from
 from ..strokes.process.sheet import contact_sheet
-from ..strokes.process.trajectory import Round, Trajectory, check_size
+from ..strokes.process.trajectory import Round, Trajectory
+from .checks import checked, type_problem
 from .live import payload, reporting
 from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_input, trajectory_input, trajectory_output
 from .values import image_from, image_to, latent_from, outputs_of
@@ -50,6 +51,7 @@ class StrokesReplaceImage(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: UnifiedModel,
@@ -59,7 +61,7 @@ class StrokesReplaceImage(io.ComfyNode):
         latent: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         if trajectory.end:
-            # A plan of this very round ended the work: the nodes of a loop's body still run, and change nothing.
+            # This round's plan ended the work: the rest of a loop's body still runs, and changes nothing.
             return io.NodeOutput(trajectory)
         with reporting("Replace Image", trajectory):
             if image is not None and latent is None:
@@ -69,9 +71,9 @@ class StrokesReplaceImage(io.ComfyNode):
             else:
                 raise StrokesError("connect either an image or a latent")
             if resize_canvas:
-                step = model.painter.profile.multiple
-                width, height = (max(1, round(side / step)) * step for side in picture.image.size)
-                check_size((width, height), model.painter.profile)
+                multiple = model.painter.profile.multiple
+                width, height = (max(1, round(side / multiple)) * multiple for side in picture.image.size)
+                model.painter.profile.check_size((width, height))
                 trajectory = trajectory.with_size((width, height))
             fitted = model.painter.encode(picture_from(picture, trajectory.size))
             return io.NodeOutput(trajectory.with_picture(fitted))
@@ -104,25 +106,30 @@ class StrokesGetTurn(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory, round: int, picture: str) -> io.NodeOutput:
         with reporting("Get Turn"):
-            step, found = find_turn(trajectory, round, picture)
-        seen = step.critique if step else None
-        plan = (step.plan.instruction, step.plan.description) if step else ("", "")
-        return io.NodeOutput(*outputs_of(found), *plan, *((seen.explanation, seen.correction) if seen else ("", "")))
+            round_, found = find_turn(trajectory, round, picture)
+        plan, critique = (round_.plan, round_.critique) if round_ else (None, None)
+        planned = (plan.instruction, plan.description) if plan else ("", "")
+        inspected = (critique.explanation, critique.correction) if critique else ("", "")
+        return io.NodeOutput(*outputs_of(found), *planned, *inspected)
 
 
 def find_turn(trajectory: Trajectory, number: int, kind: str) -> tuple[Round | None, Picture]:
-    """A round (from 1; 0 is the last) and its picture ``kind``. Raises StrokesError where there is none, naming what is."""
+    """Round ``number`` (from 1; 0 is the last) and its picture ``kind``, one of ``PICTURES``.
+
+    Raises StrokesError for a round or picture that is not there, naming those that are.
+    """
     count = len(trajectory.rounds)
     if number > count:
         raise StrokesError(f"round {number} was asked for, but the trajectory has {count}")
-    step = trajectory.rounds[number - 1] if count else None
-    refined = step.refinement.picture if step and step.refinement else None
-    last = (step.picture if step else None) or trajectory.start
+    round_ = trajectory.rounds[number - 1] if count else None
+    refined = round_.refinement.picture if round_ and round_.refinement else None
+    last = (round_.picture if round_ else None) or trajectory.start
     pictures = {
         "start": trajectory.start,
-        "sketch": step.sketch.picture if step and step.sketch else None,
+        "sketch": round_.sketch.picture if round_ and round_.sketch else None,
         "refined": refined,
         "last": last,
     }
@@ -130,7 +137,7 @@ def find_turn(trajectory: Trajectory, number: int, kind: str) -> tuple[Round | N
     if found is None:
         have = ", ".join(name for name, picture in pictures.items() if picture) or "none yet"
         raise StrokesError(f"round {number or count} has no picture '{kind}'; it has: {have}")
-    return step, found
+    return round_, found
 
 
 class StrokesSaveTrajectory(io.ComfyNode):
@@ -156,6 +163,7 @@ class StrokesSaveTrajectory(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory, filename_prefix: str) -> io.NodeOutput:
         output = folder_paths.get_output_directory()
         with reporting("Save Trajectory"):
@@ -187,6 +195,8 @@ class StrokesLoadTrajectory(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, path: str | None) -> bool | str:
+        if problem := type_problem(cls, path=path):
+            return problem
         try:
             return path is None or bool(find_trajectory(path))
         except StrokesError as error:
@@ -202,6 +212,7 @@ class StrokesLoadTrajectory(io.ComfyNode):
             return ""
 
     @classmethod
+    @checked
     def execute(cls, path: str) -> io.NodeOutput:
         with reporting("Load Trajectory"):
             return io.NodeOutput(store.load(find_trajectory(path)))
@@ -235,6 +246,7 @@ class StrokesContactSheet(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, trajectory: Trajectory) -> io.NodeOutput:
         sheet = image_to(contact_sheet(trajectory))
         return io.NodeOutput(sheet, ui=ui.PreviewImage(sheet, cls=cls))

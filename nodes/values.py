@@ -1,9 +1,10 @@
-"""ComfyUI's IMAGE, LATENT and MASK ↔ the engine's pictures."""
+"""ComfyUI's IMAGE, LATENT and MASK ↔ :class:`Picture` and arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import comfy.latent_formats
 import numpy as np
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
@@ -11,13 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..model_loader.loader import UnifiedModel
-from ..strokes.bagel.network.autoencoder import SCALE, SHIFT
 from ..strokes.errors import StrokesError
 from ..strokes.process.pictures import Picture, picture_from, to_rgb
 from ..strokes.process.trajectory import Trajectory
 
-# Beside "samples": whose autoencoder a LATENT belongs to. Other nodes copy the dictionary and so hand it on.
+# Key of a LATENT beside "samples": the hash of its autoencoder. Other nodes copy the dictionary, and so hand it on.
 CODEC = "strokes_codec"
+# A LATENT on a wire is unscaled, by FLUX's scale and shift for every model.
+FLUX = comfy.latent_formats.Flux()
 # Differences below this many of 255 levels are the autoencoder's, not a change.
 CHANGE = 24
 
@@ -61,34 +63,36 @@ def mask_from(mask: Tensor) -> np.ndarray:
 
 
 def latent_from(latent: dict[str, Any], model: UnifiedModel) -> Picture:
-    """A LATENT as a picture of the model's. Raises StrokesError where it is another autoencoder's, or a batch."""
-    samples = latent["samples"]
-    name, codec = model.painter.profile.name, latent.get(CODEC)
-    channels = model.painter.checkpoint.model.config.latent_channels
-    if codec is None and not model.painter.checkpoint.autoencoder.is_flux:
+    """A LATENT ``[1, C, h, w]`` decoded by the model. Raises StrokesError for another autoencoder's, a batch or NaNs.
+
+    One of unknown origin is taken for FLUX's.
+    """
+    samples, codec = latent["samples"], latent.get(CODEC)
+    name, own = model.painter.profile.name, model.painter.latent_format
+    if codec is None and own.name != "flux":
         raise StrokesError(f"latent: it is not from {name}'s own autoencoder; decode it and connect the IMAGE instead")
-    if codec not in (None, model.painter.checkpoint.codec):
+    if codec not in (None, own.codec):
         raise StrokesError(f"latent: it is from another autoencoder than {name}'s; connect the IMAGE instead")
-    if samples.ndim != 4 or samples.shape[0] != 1 or samples.shape[1] != channels:
-        raise StrokesError(f"latent: the shape is {list(samples.shape)}; one of [1, {channels}, h, w] was expected")
+    if samples.ndim != 4 or samples.shape[0] != 1 or samples.shape[1] != own.channels:
+        raise StrokesError(f"latent: the shape is {list(samples.shape)}; one of [1, {own.channels}, h, w] was expected")
     if not samples.isfinite().all():
         raise StrokesError("latent: it holds NaN or infinite values; the node it comes from failed")
-    return model.painter.decode((SCALE * (samples[0].float() - SHIFT)).cpu().numpy())
+    return model.painter.decode(FLUX.process_in(samples[0].float()).cpu().numpy())
 
 
 def latent_to(picture: Picture) -> Any:
-    """A picture as a LATENT, unscaled as ComfyUI's FLUX latents are.
+    """A picture's latents as a LATENT ``[1, C, h, w]``, unscaled.
 
-    One from outside any model blocks the nodes that need it, saying why.
+    A picture without latents, from outside any model, gives an ExecutionBlocker: nodes that need them stop with its message.
     """
     if picture.latents is None:
         return ExecutionBlocker("this picture came from outside the model and has no LATENT: encode its IMAGE instead")
-    samples = torch.from_numpy(picture.latents.copy())[None] / SCALE + SHIFT
+    samples = FLUX.process_out(torch.from_numpy(picture.latents.copy())[None])
     return {"samples": samples, CODEC: picture.codec}
 
 
 def picture_of(model: UnifiedModel, image: Tensor, size: tuple[int, int]) -> Picture:
-    """An IMAGE from outside as a picture of the canvas with the model's latents."""
+    """An IMAGE stretched to the canvas ``size`` (width, height) and encoded by the model."""
     return model.painter.encode(picture_from(image_from(image), size))
 
 
@@ -98,11 +102,12 @@ def shown(trajectory: Trajectory) -> Picture:
 
 
 def outputs_of(picture: Picture) -> tuple[Tensor, Any]:
+    """A picture as IMAGE and LATENT."""
     return image_to(picture.image), latent_to(picture)
 
 
 def changed(before: Picture | None, after: Picture) -> Tensor:
-    """A MASK ``[1, H, W]`` of what differs; all of it where there was nothing before."""
+    """A MASK ``[1, H, W]``, float32: 1 where two pictures differ, everywhere where there was none of that size before."""
     if before is after:
         return torch.zeros(1, after.image.height, after.image.width)
     if before is None or before.image.size != after.image.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ..process.painter import (
 from ..process.pictures import Picture
 from .engine import flow
 from .engine.prefix import Block, Prefix, Segment
-from .engine.prefix_cache import PrefixCache
+from .engine.prefix_cache import PrefixCache, PrefixCacheCounts
 from .engine.runner import Runner
 from .engine.sampler import BranchSampler
 from .engine.text import decode, token_choice
@@ -33,8 +34,16 @@ from .images import resize, to_image, to_tensor
 from .network.vision import patchify, unpatchify
 from .weights.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
 # Encoded pictures kept: every stage of a round reads the same one.
 ENCODED = 8
+
+
+def _check_utf8(text: str) -> None:
+    if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise StrokesError("the text is not valid UTF-8: type it again")
 
 
 class BagelPainter:
@@ -47,11 +56,21 @@ class BagelPainter:
             PrefixCache(Runner(checkpoint.model, checkpoint.special)) if prefix_cache is None else prefix_cache
         )
         self.runner, self.variant = self.prefix_cache.runner, variant
+        # Scaled latents [C, h, w] by the digest of a picture from outside the model.
         self._encoded: dict[str, Tensor] = {}
 
     @property
     def profile(self) -> Profile:
         return self.checkpoint.profile
+
+    @property
+    def device(self) -> torch.device:
+        return self.runner.device
+
+    @property
+    def counts(self) -> PrefixCacheCounts:
+        """What this painter's prefix cache, shared or not, has prefilled and found again so far."""
+        return self.prefix_cache.counts
 
     @property
     def latent_format(self) -> LatentFormat:
@@ -82,25 +101,29 @@ class BagelPainter:
         return state.append(Segment("pixels", to_tensor(resize(picture.image, self.checkpoint.vit_rule))))
 
     def check_text(self, text: str) -> None:
-        if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise StrokesError("the text is not valid UTF-8: type it again")
-        tokenizer = self.checkpoint.tokenizer
-        unknown = tokenizer.token_to_id("<unk>")
-        encoded = tokenizer.encode(text, add_special_tokens=False)
-        if unknown is not None and unknown in encoded.ids:
-            start, end = encoded.offsets[encoded.ids.index(unknown)]
-            words = sorted(w for w in tokenizer.get_vocab() if w.isalpha())
-            raise StrokesError(f"{self.profile.name} does not know '{text[start:end]}'; it knows: {' '.join(words)}")
+        _check_utf8(text)
+        encoded = self.checkpoint.tokenizer.encode(text, add_special_tokens=False)
+        self._check_vocabulary(text, encoded)
         limit = self.profile.max_text_tokens
         if len(encoded.ids) > limit:
             raise StrokesError(
                 f"the text is {len(encoded.ids)} tokens long; {self.profile.name} reads at most {limit} at a time"
             )
 
+    def _check_vocabulary(self, text: str, encoded: Encoding) -> None:
+        """Raise StrokesError for a word that a closed vocabulary lacks; an open one has no token for unknown words."""
+        tokenizer = self.checkpoint.tokenizer
+        unknown = tokenizer.token_to_id("<unk>")
+        if unknown is not None and unknown in encoded.ids:
+            start, end = encoded.offsets[encoded.ids.index(unknown)]
+            words = sorted(w for w in tokenizer.get_vocab() if w.isalpha())
+            raise StrokesError(f"{self.profile.name} does not know '{text[start:end]}'; it knows: {' '.join(words)}")
+
     def _token_ids(self, text: str) -> list[int]:
         return self.checkpoint.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _latents(self, picture: Picture) -> Tensor:
+        """Scaled latents ``[C, h, w]`` of a picture: its own where they are this autoencoder's, else encoded."""
         if picture.latents is not None and picture.codec == self.checkpoint.codec:
             return torch.from_numpy(picture.latents)
         if picture.digest not in self._encoded:
@@ -151,18 +174,13 @@ class BagelPainter:
         on_step: OnStep | None = None,
         preserve: Preserve | None = None,
     ) -> Painted:
-        model = self.checkpoint.model
-        token = model.config.token_pixels
-        grid = (size[1] // token, size[0] // token)
-        noise = torch.randn(
-            grid[0] * grid[1], model.config.token_dim, generator=torch.Generator().manual_seed(seed)
-        ).to(self.runner.device)
+        config = self.checkpoint.model.config
+        grid = (size[1] // config.token_pixels, size[0] // config.token_pixels)
+        # Drawn on the CPU, so that a seed means the same on every device.
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(grid[0] * grid[1], config.token_dim, generator=generator).to(self.device)
         prefixes = {"main": state, "text_free": text_free, "image_free": image_free}
         sampler = BranchSampler(self.runner, self._blocks, prefixes, grid, settings.extrapolate)
-        preserved = None
-        if preserve is not None:
-            clean = patchify(self._latents(preserve.picture)[None], model.config.latent_patch_size)[0]
-            preserved = flow.Preserved(clean.to(noise), torch.from_numpy(~preserve.repaint).flatten().to(noise.device))
 
         def report(done: int, total: int, x: Tensor, v: Tensor, t: float) -> None:
             if on_step is not None:
@@ -182,11 +200,18 @@ class BagelPainter:
             same_text=text_free.key == state.key,
             same_image=image_free.key == state.key,
             on_step=report,
-            preserved=preserved,
+            preserved=None if preserve is None else self._preserved(preserve, noise),
         )
         return Painted(self._picture_of(self._to_latents(tokens, grid)), sampler.calls)
 
+    def _preserved(self, preserve: Preserve, noise: Tensor) -> flow.Preserved:
+        """Clean tokens of the picture and where they stay, on the device of ``noise``."""
+        patch = self.checkpoint.model.config.latent_patch_size
+        clean = patchify(self._latents(preserve.picture)[None], patch)[0]
+        return flow.Preserved(clean.to(noise), torch.from_numpy(~preserve.repaint).flatten().to(noise.device))
+
     def _to_latents(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Latent tokens ``[N, token_dim]`` of a (rows, columns) ``grid`` as latents ``[C, h, w]``."""
         return unpatchify(tokens[None], grid, self.checkpoint.model.config.latent_patch_size)[0]
 
     # Pictures
@@ -202,5 +227,6 @@ class BagelPainter:
         return Picture(picture.image, self._latents(picture).float().numpy(), self.checkpoint.codec)
 
     def _picture_of(self, latents: Tensor) -> Picture:
+        """The picture of scaled latents ``[C, h, w]``, which it keeps."""
         image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
         return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)

@@ -70,7 +70,7 @@ def evaluate_shapes(
             progress.update(task, completed=done, total=total, note=prompt)
 
         numbers = tuple(map(int, seeds.split(",")))
-        scheduler = partial(run_batched, concurrency=64 if painter.runner.device.type == "cpu" else 512)
+        scheduler = partial(run_batched, concurrency=64 if painter.device.type == "cpu" else 512)
         report = benchmark.evaluate(
             painter, lines, chosen, rounds=rounds, seeds=numbers, progress=advance, run_batched=scheduler
         )

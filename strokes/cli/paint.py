@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +15,13 @@ from ..errors import Cancelled, StrokesError
 from ..files import write_whole
 from ..models import EMBEDDED
 from .common import JsonOption, ModelOption, SeedOption, console, open_model
+
+if TYPE_CHECKING:
+    from ..bagel.painter import PrefixCacheCounts
+    from ..process.loop import StageSettings
+    from ..process.trajectory import Trajectory
+
+SHEET = "sheet.png"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -66,76 +75,88 @@ def paint(
     trajectory.json, which `strokes show` and the nodes open again.
     """
     from ..process import loop, stages
-    from ..process.painter import PaintOverrides
+    from ..process.pictures import open_image
 
     canvas = parse_size(size) if size else None
     if rounds is not None:
         loop.check_rounds(rounds)
+    settings = _settings(steps)
+    start = None if image is None else open_image(str(image))
+    painter = open_model(model)
+    begun = stages.begin(painter, prompt, canvas, start)
+    folder = _new_folder(out, prompt)
+    work = partial(loop.run, painter, begun, rounds or painter.profile.rounds, seed=seed, settings=settings)
+    done = _run_and_save(work, begun, folder)
+    _summarise(done, painter.counts, folder)
+    if as_json:
+        print(json.dumps(_result(done, folder)))
+
+
+def _settings(steps: int | None) -> StageSettings:
+    """What --steps says, for every picture. Raises StrokesError out of its range."""
+    from ..process.loop import StageSettings
+    from ..process.painter import PaintOverrides
+
     if steps is not None and not 1 <= steps <= 1000:
         raise StrokesError(f"--steps {steps}: choose from 1 to 1000 model calls")
-    start = None
-    if image is not None:
-        from ..process.pictures import open_image
+    return StageSettings(sketch=PaintOverrides(steps=steps), refine=PaintOverrides(steps=steps))
 
-        start = open_image(str(image))
-    painter = open_model(model)
-    trajectory = stages.begin(painter, prompt, canvas, start)
-    folder = _new_folder(out, prompt)
 
+def _run_and_save(work: Callable[..., Trajectory], begun: Trajectory, folder: Path) -> Trajectory:
+    """Show a run on the terminal and save it turn by turn; where it is stopped, what is finished is kept."""
     from ..process.store import save
     from .terminal import PaintScreen
 
-    path = save(trajectory, folder)
-    latest = trajectory
+    latest = begun
+    save(begun, folder)
 
-    def keep(now) -> None:
+    def keep(now: Trajectory) -> None:
         nonlocal latest
         latest = now
         save(now, folder)
 
     try:
         with PaintScreen(console, keep).showing() as screen:
-            overrides = PaintOverrides(steps=steps)
-            settings = loop.StageSettings(sketch=overrides, refine=overrides)
-            loop.run(
-                painter,
-                trajectory,
-                rounds or painter.profile.rounds,
-                seed=seed,
-                settings=settings,
-                events=screen.events,
-            )
+            work(events=screen.events)
     except (KeyboardInterrupt, Cancelled):
         save(latest, folder)
         _write_views(latest, folder)
         console.print(f"stopped; everything finished so far is in {folder}")
         raise typer.Exit(130) from None
     _write_views(latest, folder)
-    cost, counts = latest.cost, painter.prefix_cache.counts
+    return latest
+
+
+def _summarise(done: Trajectory, counts: PrefixCacheCounts, folder: Path) -> None:
+    cost = done.cost
     console.print(
-        f"{len(latest.rounds)} rounds, {cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s; "
-        f"{counts.prefilled} segments prefilled, {counts.reused} reused. See {folder / 'sheet.png'}",
+        f"{len(done.rounds)} rounds, {cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s; "
+        f"{counts.prefilled} segments prefilled, {counts.reused} reused. See {folder / SHEET}",
         highlight=False,
     )
-    if as_json:
-        result = {
-            "trajectory": str(path),
-            "sheet": str(folder / "sheet.png"),
-            "rounds": len(latest.rounds),
-            "ended": latest.ended,
-            "model_calls": cost.model_calls,
-            "tokens": cost.tokens,
-            "seconds": round(cost.seconds, 3),
-        }
-        print(json.dumps(result))
 
 
-def _write_views(trajectory, folder: Path) -> tuple[Path, Path]:
+def _result(done: Trajectory, folder: Path) -> dict[str, str | int | float | bool]:
+    """What --json prints."""
+    from ..process.store import DOCUMENT
+
+    return {
+        "trajectory": str(folder / DOCUMENT),
+        "sheet": str(folder / SHEET),
+        "rounds": len(done.rounds),
+        "ended": done.ended,
+        "model_calls": done.cost.model_calls,
+        "tokens": done.cost.tokens,
+        "seconds": round(done.cost.seconds, 3),
+    }
+
+
+def _write_views(trajectory: Trajectory, folder: Path) -> tuple[Path, Path]:
     """The contact sheet and the page, each written whole or not at all."""
     from ..process.sheet import contact_sheet
     from ..viewer.page import html_page
 
-    sheet, page = folder / "sheet.png", folder / "index.html"
+    sheet, page = folder / SHEET, folder / "index.html"
     write_whole(sheet, lambda path: contact_sheet(trajectory).save(path, format="PNG"))
     write_whole(page, lambda path: path.write_text(html_page(trajectory), encoding="utf-8"))
     return sheet, page

@@ -91,4 +91,6 @@ def process(painter: Painter, task: Task, inspect: loop.Inspect | None = None) -
 
 def no_inspect(painter: Painter, task: Task) -> Outcome:
     """The process with every sketch accepted."""
-    return process(painter, task, lambda sketched: stages.inspect(painter, sketched, verdict="accept"))
+    return process(
+        painter, task, lambda sketched: stages.inspect(painter, sketched, given=stages.GivenCritique("accept"))
+    )

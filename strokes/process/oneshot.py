@@ -13,7 +13,6 @@ from .dialects.protocol import PictureSegment, TextSegment
 from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painted, Painter, PaintOverrides, TextOverrides, Written
 from .pictures import Picture, picture_from
 from .stages import guidance_branches
-from .trajectory import check_size, size_for
 
 
 def text_to_image(
@@ -28,7 +27,7 @@ def text_to_image(
     """Paint a prompt at ``size`` (width, height), or the profile's. Raises StrokesError for a bad prompt or size."""
     profile = painter.profile
     size = size or profile.size
-    check_size(size, profile)
+    profile.check_size(size)
     states = guidance_branches(painter, [_said(painter, prompt)])
     return painter.paint_picture(*states, size, settings.over(profile.first), seed, on_step)
 
@@ -45,8 +44,8 @@ def edit_image(
 ) -> Painted:
     """Repaint an image as told, at ``size`` (width, height) or the nearest the model can to the image's own."""
     profile = painter.profile
-    size = size or size_for(_image(image), profile)
-    check_size(size, profile)
+    size = size or profile.size_for(_image(image))
+    profile.check_size(size)
     said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
     states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
     return painter.paint_picture(*states, size, settings.over(profile.edit), seed, on_step)
@@ -64,7 +63,7 @@ def ask(
     """Answer a question, about an image where there is one."""
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
-        picture = picture_from(image, size_for(_image(image), profile))
+        picture = picture_from(image, profile.size_for(_image(image)))
         state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
     state = painter.read_text(state, said.text)
     return painter.write_text(state, settings.over(profile.text), seed, on_text)

@@ -1,4 +1,4 @@
-"""What the process asks of a unified model: read text, read a picture, write text, paint a picture.
+"""The painter protocol: a unified model that reads text and pictures, writes text and paints. And its settings.
 
 Nothing in this folder knows tensors, tokens or files of a checkpoint.
 """
@@ -12,9 +12,11 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from PIL import Image
 
+from ..errors import StrokesError
 from .pictures import Picture
 
-# What a painter has read so far: an opaque value of the painter's own type, behind which it may cache what it likes.
+# What a painter has read so far: an opaque value, never looked into here. Not ``object``, so that each painter can say
+# which type its own states have.
 State = Any
 
 # What a model reads of a picture: the autoencoder's latents, from which it paints on, and the pixels through its vision
@@ -27,14 +29,14 @@ RENORMS: tuple[Renorm, ...] = get_args(Renorm)
 
 # Called while text is written: (text so far, tokens so far). May raise Cancelled.
 OnText = Callable[[str, int], None]
-# Called after each model call while a picture is painted: (calls done, calls in all, preview), where calling the preview
-# decodes the picture as the model sees it coming. May raise Cancelled.
+# Called after each step while a picture is painted: (steps done, steps in all, preview); calling the preview decodes the
+# model's present estimate of the picture. May raise Cancelled.
 OnStep = Callable[[int, int, Callable[[], Image.Image]], None]
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """``temperature`` 0 is greedy; ``top_p`` 1 keeps every token."""
+    """How text is decoded: ``temperature`` 0 is greedy, ``top_p`` 1 keeps every token, ``max_tokens`` ends it."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -54,9 +56,15 @@ class TextOverrides:
         return replace(base, **_given(self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PaintSettings:
-    """How a picture is sampled. ``steps`` are model calls of the main branch (BAGEL's "timesteps" less one)."""
+    """How a picture is sampled: flow steps, and guidance away from the text-free and the image-free branch.
+
+    ``steps`` are model calls of the main branch (BAGEL's "timesteps" less one). Guidance scales of 1 are off; guidance acts
+    at times ``lo < t ≤ hi`` of ``interval``, t from 1 (noise) to 0 (picture). ``renorm_min`` is the least factor that
+    ``renorm`` scales with, ``shift`` above 1 gives more steps to early times, ``extrapolate`` predicts two of three calls
+    after the fifth from those before.
+    """
 
     steps: int = 49
     text_guidance: float = 4.0
@@ -95,9 +103,10 @@ def _given(overrides: TextOverrides | PaintOverrides) -> dict[str, Any]:
 AUTO_TEXT, AUTO_PAINT = TextOverrides(), PaintOverrides()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What suits a checkpoint: its name, its dialect, and the defaults behind every *auto*.
+    """The defaults of a checkpoint, from the ``strokes`` key of its config.json: its name, its dialect, and what stands
+    behind every *auto*.
 
     ``first`` paints where there is no picture yet, ``edit`` where there is one. Sizes are (width, height) in pixels;
     sides must be multiples of ``multiple`` and at most ``max_side``.
@@ -116,10 +125,25 @@ class Profile:
     )
     text: TextSettings = field(default_factory=TextSettings)
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise StrokesError where the model cannot paint a canvas of ``size`` (width, height)."""
+        if any(side < 1 or side % self.multiple or side > self.max_side for side in size):
+            raise StrokesError(
+                f"canvas {size[0]}×{size[1]}: {self.name} needs sides that are multiples of {self.multiple}, "
+                f"at most {self.max_side}"
+            )
+
+    def size_for(self, image: Image.Image) -> tuple[int, int]:
+        """The canvas size nearest to an image's: its proportions, within ``max_side``, sides rounded to the multiple."""
+        scale = min(1.0, self.max_side / max(image.size))
+        most = self.max_side // self.multiple
+        width, height = (min(most, max(1, round(side * scale / self.multiple))) * self.multiple for side in image.size)
+        return width, height
+
 
 @dataclass(frozen=True)
 class Written:
-    """Text a model wrote. ``ended``: it stopped by itself, and not at the token limit."""
+    """Text a model wrote, its number of tokens, and whether it ``ended`` by itself, not at the token limit."""
 
     text: str
     tokens: int
@@ -128,8 +152,8 @@ class Written:
 
 @dataclass(frozen=True, eq=False)
 class Preserve:
-    """A repainting of part of ``picture``: tokens (``multiple`` pixels square) where ``repaint``, bool ``[rows, columns]``,
-    is True are painted anew, the latents of all others stay bit for bit."""
+    """Where a ``picture`` is repainted: ``repaint``, bool ``[rows, columns]`` of its tokens, each ``multiple`` pixels square,
+    is True. The latents of all other tokens stay bit for bit."""
 
     picture: Picture
     repaint: np.ndarray
@@ -137,7 +161,7 @@ class Preserve:
 
 @dataclass(frozen=True)
 class Painted:
-    """A picture a model painted and the model calls it took (all guidance branches counted)."""
+    """A picture that a model painted, and the model calls it took, all guidance branches counted."""
 
     picture: Picture
     calls: int

@@ -7,9 +7,10 @@ for any number of rounds. ``settings`` are what a caller gives over the painter'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from itertools import accumulate
 from time import perf_counter
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from PIL import Image
 
 from ..errors import StrokesError
 from .dialects import dialect_of
-from .dialects.protocol import PictureSegment, Segment
+from .dialects.protocol import Dialect, PictureSegment, Segment, TextSegment
 from .painter import (
     AUTO_PAINT,
     AUTO_TEXT,
@@ -43,9 +44,8 @@ from .trajectory import (
     Painting,
     Plan,
     Refinement,
+    Stage,
     Trajectory,
-    check_size,
-    size_for,
 )
 
 
@@ -66,8 +66,8 @@ def begin(
     profile = painter.profile
     painter.check_text(dialect_of(profile).opening(prompt))
     if size is None:
-        size = size_for(image.image if isinstance(image, Picture) else image, profile) if image else profile.size
-    check_size(size, profile)
+        size = profile.size_for(image.image if isinstance(image, Picture) else image) if image else profile.size
+    profile.check_size(size)
     start = picture_from(image, size) if image else None
     return Trajectory(prompt, size, start, model=profile.name)
 
@@ -89,15 +89,10 @@ def plan(
     """
     if trajectory.ended:
         return trajectory
-    trajectory.expect("plan")
-    check_fits(painter, trajectory)
-    dialect = dialect_of(painter.profile)
+    dialect = _starting(painter, trajectory, "plan")
     start = dialect.plan_start(instruction) if instruction and description is None else ""
     if instruction and not start:
-        text = dialect.write_plan(instruction, description or "")
-        painter.check_text(text)
-        return trajectory.with_plan(Plan(instruction.strip(), (description or "").strip(), text, origin=Origin("user")))
-
+        return trajectory.with_plan(_given_plan(painter, instruction, description or ""))
     painter.check_text(start)
     written, origin = _write(painter, trajectory, "plan", seed, settings, on_text, start)
     if instruction or description:
@@ -106,13 +101,24 @@ def plan(
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))
     problem = "the model wrote no plan" if parsed.ends else parsed.problem
-    if description:
-        # Where the model said nothing that can be read, the description alone says what to paint.
-        said = parsed.instruction or description.strip()
-        text = dialect.write_plan(said, description)
-        painter.check_text(text)
-        return trajectory.with_plan(Plan(said, description.strip(), text, problem, origin))
-    return trajectory.with_plan(Plan(parsed.instruction, parsed.description, written.text, problem, origin))
+    said = Plan(parsed.instruction, parsed.description, written.text, problem, origin)
+    return trajectory.with_plan(_described(painter, said, description) if description else said)
+
+
+def _given_plan(painter: Painter, instruction: str, description: str) -> Plan:
+    """A person's plan, for which the model is not asked."""
+    text = dialect_of(painter.profile).write_plan(instruction, description)
+    painter.check_text(text)
+    return Plan(instruction.strip(), description.strip(), text, origin=Origin("user"))
+
+
+def _described(painter: Painter, said: Plan, description: str) -> Plan:
+    """The model's plan with a person's description."""
+    # Where the model said nothing that can be read, the description alone says what to paint.
+    instruction = said.instruction or description.strip()
+    text = dialect_of(painter.profile).write_plan(instruction, description)
+    painter.check_text(text)
+    return replace(said, instruction=instruction, description=description.strip(), text=text)
 
 
 def sketch(
@@ -127,11 +133,33 @@ def sketch(
     """Paint the plan. A given ``image`` is taken instead, resampled to the canvas."""
     if trajectory.ended:
         return trajectory
-    trajectory.expect("sketch")
+    _starting(painter, trajectory, "sketch")
     if image is not None:
         return trajectory.with_sketch(Painting(picture_from(image, trajectory.size), Origin("user")))
     painted, origin = _paint(painter, trajectory, "sketch", seed, settings, on_step)
     return trajectory.with_sketch(Painting(painted.picture, origin))
+
+
+@dataclass(frozen=True)
+class GivenCritique:
+    """A person's critique: "accept", or "correct" with a ``correction``, overrules the model; "model" gives nothing."""
+
+    verdict: Literal["model", "accept", "correct"] = "model"
+    critique: str = ""
+    correction: str = ""
+
+    @property
+    def problem(self) -> str:
+        """Why verdict and texts do not go together; empty where they do."""
+        if self.verdict not in ("model", "accept", "correct"):
+            return f"unknown verdict {self.verdict}: choose model, accept or correct"
+        if self.correction.strip() and self.verdict != "correct":
+            return f'a correction was given, but the verdict is "{self.verdict}": set it to "correct"'
+        if self.verdict == "correct" and not self.correction.strip():
+            return 'the verdict is "correct", but there is no correction: say what to repaint'
+        if self.critique.strip() and self.verdict == "model":
+            return 'a critique was given, but the verdict is "model": set it to "accept" or "correct"'
+        return ""
 
 
 def inspect(
@@ -140,34 +168,38 @@ def inspect(
     *,
     seed: int = 0,
     settings: TextOverrides = AUTO_TEXT,
-    verdict: Literal["model", "accept", "correct"] = "model",
-    critique: str | None = None,
-    correction: str | None = None,
+    given: GivenCritique = GivenCritique(),
     on_text: OnText | None = None,
 ) -> Trajectory:
     """Look at the sketch: is the step wrong for the prompt, or the picture for the step?
 
-    A ``verdict`` of "accept" or "correct" overrules the model and costs nothing; "correct" needs a ``correction``.
+    A person's verdict overrules the model and costs nothing. Raises StrokesError where it and its texts do not go together.
     """
     if trajectory.ended:
         return trajectory
-    trajectory.expect("inspect")
-    dialect = dialect_of(painter.profile)
-    critique, correction = (critique or "").strip(), (correction or "").strip()
-    if problem := verdict_problem(verdict, critique, correction):
-        raise StrokesError(problem)
-    if verdict != "model":
+    dialect = _starting(painter, trajectory, "inspect")
+    if given.problem:
+        raise StrokesError(given.problem)
+    if given.verdict != "model":
+        critique, correction = given.critique.strip(), given.correction.strip()
         text = dialect.write_critique(critique, correction)
         painter.check_text(text)
-        given = Critique(text, critique, correction, accepted=verdict == "accept", origin=Origin("user"))
-        return trajectory.with_critique(given)
-
-    check_fits(painter, trajectory)
+        accepted = given.verdict == "accept"
+        return trajectory.with_critique(Critique(text, critique, correction, accepted, origin=Origin("user")))
     written, origin = _write(painter, trajectory, "inspect", seed, settings, on_text)
     parsed = dialect.parse_critique(written.text)
     return trajectory.with_critique(
         Critique(written.text, parsed.explanation, parsed.correction, parsed.accepted, parsed.problem, origin)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenRefinement:
+    """What a person gives to close a round: an ``image`` in place of the model's picture, ``finished`` in place of its
+    decision; None leaves it to the model."""
+
+    image: Image.Image | Picture | None = None
+    finished: bool | None = None
 
 
 def refine(
@@ -176,57 +208,49 @@ def refine(
     *,
     seed: int = 0,
     settings: PaintOverrides = AUTO_PAINT,
-    image: Image.Image | Picture | None = None,
-    finished: bool | None = None,
+    given: GivenRefinement = GivenRefinement(),
     mask: np.ndarray | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
     """Repaint what the inspection corrected, nothing where it accepted, and close the round: finished or another plan.
 
-    A given ``image`` is taken instead of the model's picture, a given ``finished`` instead of its decision. A ``mask``
-    of any size, float ``[rows, columns]``, lies over the whole canvas: only tokens that it touches are repainted, the
-    latents of the others stay bit for bit. Raises StrokesError where it touches none.
+    A ``mask`` of any size, float ``[rows, columns]``, lies over the whole canvas: only tokens that it touches are
+    repainted, the latents of the others stay bit for bit. Raises StrokesError where it touches none.
     """
     if trajectory.ended:
         return trajectory
-    trajectory.expect("refine")
+    _starting(painter, trajectory, "refine")
     current = trajectory.current_round
-    assert current and current.critique and current.sketch
-    preserve = None
-    if mask is not None:
-        width, height = (side // painter.profile.multiple for side in trajectory.size)
-        preserve = Preserve(current.sketch.picture, tokens_touched(mask, (height, width)))
-    if image is not None:
-        done = Refinement(picture_from(image, trajectory.size), origin=Origin("user"))
+    assert current and current.critique
+    preserve = None if mask is None else _preserve(painter, trajectory, mask)
+    if given.image is not None:
+        done = Refinement(picture_from(given.image, trajectory.size), origin=Origin("user"))
     elif current.critique.accepted:
         done = Refinement(origin=Origin("model", seed, model=painter.profile.name))
     else:
         painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, preserve)
         done = Refinement(painted.picture, origin=origin)
-    if finished is not None:
-        return trajectory.with_refinement(replace(done, ended=finished))
+    if given.finished is not None:
+        return trajectory.with_refinement(replace(done, ended=given.finished))
+    return trajectory.with_refinement(_decide_end(painter, trajectory, done, seed))
 
-    check_fits(painter, trajectory)
+
+def _preserve(painter: Painter, trajectory: Trajectory, mask: np.ndarray) -> Preserve:
+    """The sketch's tokens that a mask does not touch."""
+    current, multiple = trajectory.current_round, painter.profile.multiple
+    assert current and current.sketch
+    width, height = trajectory.size
+    return Preserve(current.sketch.picture, tokens_touched(mask, (height // multiple, width // multiple)))
+
+
+def _decide_end(painter: Painter, trajectory: Trajectory, done: Refinement, seed: int) -> Refinement:
+    """The refinement of the round in progress with the model's decision whether the work is finished, and its cost."""
     began, dialect = perf_counter(), dialect_of(painter.profile)
-    state = _read(painter, dialect.segments(trajectory.with_refinement(done), "end"))
+    state = _states(painter, dialect.segments(trajectory.with_refinement(done), "end"))[-1]
     derived_seed = stage_seed(seed, trajectory.round_index, "end")
     written = painter.write_text(state, dialect.end_settings, derived_seed)
     cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
-    done = replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
-    return trajectory.with_refinement(done)
-
-
-def verdict_problem(verdict: str, critique: str, correction: str) -> str:
-    """Why a person's verdict and texts do not go together; empty where they do."""
-    if verdict not in ("model", "accept", "correct"):
-        return f"unknown verdict {verdict}: choose model, accept or correct"
-    if correction.strip() and verdict != "correct":
-        return f'a correction was given, but the verdict is "{verdict}": set it to "correct"'
-    if verdict == "correct" and not correction.strip():
-        return 'the verdict is "correct", but there is no correction: say what to repaint'
-    if critique.strip() and verdict == "model":
-        return 'a critique was given, but the verdict is "model": set it to "accept" or "correct"'
-    return ""
+    return replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
 
 
 def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -246,43 +270,46 @@ def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     return touched
 
 
-def check_fits(painter: Painter, trajectory: Trajectory) -> None:
-    """Raise StrokesError where a trajectory begun with another model has a prompt or a canvas this one cannot take."""
+def _starting(painter: Painter, trajectory: Trajectory, stage: Stage) -> Dialect:
+    """The painter's dialect at the start of a stage.
+
+    Raises StrokesError where another stage comes next, and for a canvas or, of another model's trajectory, a prompt that
+    the painter cannot take.
+    """
+    trajectory.expect(stage)
+    dialect = dialect_of(painter.profile)
+    painter.profile.check_size(trajectory.size)
     if trajectory.model != painter.profile.name:
-        painter.check_text(dialect_of(painter.profile).opening(trajectory.prompt))
-        check_size(trajectory.size, painter.profile)
+        painter.check_text(dialect.opening(trajectory.prompt))
+    return dialect
 
 
-def guidance_branches(painter: Painter, segments: Iterable[Segment]) -> tuple[State, State, State]:
+def guidance_branches(painter: Painter, segments: Sequence[Segment]) -> tuple[State, State, State]:
     """The state after the segments, and the two poorer ones that painting is guided away from.
 
-    As BAGEL's ``interleave_inference``: the text-free state is the prefix before the last text, the image-free one has
-    all texts and no picture.
+    As BAGEL's ``interleave_inference``: the text-free state is the prefix before a last text, the image-free one has all
+    texts and no picture.
     """
-    main = text_free = image_free = painter.blank()
-    for segment in segments:
-        if isinstance(segment, PictureSegment):
-            main = text_free = painter.read_picture(main, segment.picture, segment.form)
-        else:
-            text_free = main
-            main = painter.read_text(main, segment.text)
-            image_free = painter.read_text(image_free, segment.text)
-    return main, text_free, image_free
+    states = _states(painter, segments)
+    text_last = bool(segments) and isinstance(segments[-1], TextSegment)
+    texts = [segment for segment in segments if isinstance(segment, TextSegment)]
+    return states[-1], states[-2] if text_last else states[-1], _states(painter, texts)[-1]
+
+
+def _states(painter: Painter, segments: Iterable[Segment]) -> list[State]:
+    """The state before the first segment, and after each."""
+
+    def read(state: State, segment: Segment) -> State:
+        if isinstance(segment, TextSegment):
+            return painter.read_text(state, segment.text)
+        return painter.read_picture(state, segment.picture, segment.form)
+
+    return list(accumulate(segments, read, initial=painter.blank()))
 
 
 def stage_seed(seed: int, round_index: int, stage: str) -> int:
     """63 bits from (seed, round, stage), whatever came before."""
     return int.from_bytes(sha256(f"{seed}/{round_index}/{stage}".encode()).digest()[:8], "big") >> 1
-
-
-def _read(painter: Painter, segments: Iterable[Segment]) -> State:
-    state = painter.blank()
-    for segment in segments:
-        if isinstance(segment, PictureSegment):
-            state = painter.read_picture(state, segment.picture, segment.form)
-        else:
-            state = painter.read_text(state, segment.text)
-    return state
 
 
 def _write(
@@ -297,7 +324,7 @@ def _write(
     """What the model writes at a stage."""
     began = perf_counter()
     resolved = settings.over(painter.profile.text)
-    state = _read(painter, dialect_of(painter.profile).segments(trajectory, stage))
+    state = _states(painter, dialect_of(painter.profile).segments(trajectory, stage))[-1]
     derived_seed = stage_seed(seed, trajectory.round_index, stage)
     written = painter.write_text(state, resolved, derived_seed, on_text, start)
     return written, _origin(painter, seed, resolved, Cost(tokens=written.tokens, seconds=_since(began)))
@@ -313,7 +340,6 @@ def _paint(
     preserve: Preserve | None = None,
 ) -> tuple[Painted, Origin]:
     """What the model paints at a stage: an edit where it sees a picture, else a first one."""
-    check_fits(painter, trajectory)
     began = perf_counter()
     segments = dialect_of(painter.profile).segments(trajectory, stage)
     edits = any(isinstance(segment, PictureSegment) for segment in segments)

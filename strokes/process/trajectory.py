@@ -12,7 +12,6 @@ from typing import Any, Literal
 from PIL import Image
 
 from ..errors import StrokesError
-from .painter import Profile
 from .pictures import Picture, picture_from
 
 FORMAT_VERSION = 1
@@ -156,17 +155,23 @@ class Trajectory:
     def pictures(self) -> list[tuple[str, Picture]]:
         """Every picture in the order it was made, named ``start``, ``round1-sketch``, ``round1-refined`` …"""
         found = [("start", self.start)] if self.start else []
-        for number, step in enumerate(self.rounds, 1):
-            if step.sketch:
-                found.append((f"round{number}-sketch", step.sketch.picture))
-            if step.refinement and step.refinement.picture:
-                found.append((f"round{number}-refined", step.refinement.picture))
+        for number, round_ in enumerate(self.rounds, 1):
+            if round_.sketch:
+                found.append((f"round{number}-sketch", round_.sketch.picture))
+            if round_.refinement and round_.refinement.picture:
+                found.append((f"round{number}-refined", round_.refinement.picture))
         return found
 
     @property
     def picture(self) -> Picture | None:
         """The last picture; None where nothing was painted yet."""
         return self.pictures[-1][1] if self.pictures else None
+
+    @property
+    def picture_before_round(self) -> Picture | None:
+        """The last picture made before the round in progress or, between rounds, before the next one."""
+        done = self.rounds[: self.round_index]
+        return next((round_.picture for round_ in reversed(done) if round_.picture), self.start)
 
     @property
     def turns(self) -> list[Turn]:
@@ -207,7 +212,7 @@ class Trajectory:
         return self if self.ended else replace(self, end=end)
 
     def with_size(self, size: tuple[int, int]) -> Trajectory:
-        """The same work on another canvas: what is painted from now on has ``size``; see :func:`check_size`."""
+        """The same work on another canvas: what is painted from now on has ``size``; see :meth:`Profile.check_size`."""
         return replace(self, size=size)
 
     def with_picture(self, image: Image.Image | Picture) -> Trajectory:
@@ -217,15 +222,15 @@ class Trajectory:
         """
         picture = picture_from(image, self.size)
         for index in reversed(range(len(self.rounds))):
-            step = self.rounds[index]
-            if refined := step.refinement:
+            round_ = self.rounds[index]
+            if refined := round_.refinement:
                 origin = replace(refined.origin, author="user")
-                step = replace(step, refinement=replace(refined, picture=picture, origin=origin))
-            elif sketched := step.sketch:
-                step = replace(step, sketch=Painting(picture, replace(sketched.origin, author="user")))
+                round_ = replace(round_, refinement=replace(refined, picture=picture, origin=origin))
+            elif sketched := round_.sketch:
+                round_ = replace(round_, sketch=Painting(picture, replace(sketched.origin, author="user")))
             else:
                 continue
-            return replace(self, rounds=(*self.rounds[:index], step, *self.rounds[index + 1 :]))
+            return replace(self, rounds=(*self.rounds[:index], round_, *self.rounds[index + 1 :]))
         if self.start is None:
             raise StrokesError("there is no picture to replace yet: sketch first, or begin from an image")
         return replace(self, start=picture)
@@ -243,26 +248,3 @@ class Trajectory:
 
     def _with_current(self, **turn: Any) -> Trajectory:
         return replace(self, rounds=(*self.rounds[:-1], replace(self.rounds[-1], **turn)))
-
-
-def check_size(size: tuple[int, int], profile: Profile) -> None:
-    """Raise StrokesError where the model cannot paint a canvas of ``size`` (width, height)."""
-    if any(side < 1 or side % profile.multiple or side > profile.max_side for side in size):
-        raise StrokesError(
-            f"canvas {size[0]}×{size[1]}: {profile.name} needs sides that are multiples of {profile.multiple}, "
-            f"at most {profile.max_side}"
-        )
-
-
-def size_for(image: Image.Image, profile: Profile) -> tuple[int, int]:
-    """The canvas size nearest to an image's: its proportions, within ``max_side``, sides rounded to the multiple."""
-    scale = min(1.0, profile.max_side / max(image.size))
-    step, most = profile.multiple, profile.max_side // profile.multiple
-    width, height = (min(most, max(1, round(side * scale / step))) * step for side in image.size)
-    return width, height
-
-
-def picture_before_round(trajectory: Trajectory) -> Picture | None:
-    """The last picture made before the round in progress, or before the next one."""
-    done = trajectory.rounds[: trajectory.round_index]
-    return next((step.picture for step in reversed(done) if step.picture), trajectory.start)

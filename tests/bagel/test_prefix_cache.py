@@ -101,7 +101,8 @@ def one_round(checkpoint, monkeypatch, view):
     t = stages.begin(painter, "a red circle")
     t = stages.plan(painter, t, instruction="add a red circle", description="a red circle")
     t = stages.sketch(painter, t, settings=quick)
-    t = stages.inspect(painter, t, verdict="correct", correction="change the red circle to a blue circle")
+    given = stages.GivenCritique("correct", correction="change the red circle to a blue circle")
+    t = stages.inspect(painter, t, given=given)
     t = stages.refine(painter, t, settings=quick)
     return painter, t
 

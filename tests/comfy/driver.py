@@ -30,6 +30,7 @@ import comfy.cli_args  # noqa: E402
 import comfy.model_management as memory  # noqa: E402
 import execution  # noqa: E402
 import folder_paths  # noqa: E402
+import numpy as np  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
 
@@ -153,6 +154,21 @@ class Supply:
         return (tensor, tensor, {"samples": tensor}, None)
 
 
+class Anything:
+    """A value on a socket of any type: what comes over a wire, NumPy's 7, or what a JSON text holds."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"value": ("STRING",)}, "optional": {"wire": ("*",)}}
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("*",), "go", "test"
+
+    def go(self, value, wire=None):
+        if wire is not None:
+            return (wire,)
+        return (np.int64(7) if value == "numpy" else json.loads(value),)
+
+
 class Reopen:
     """A finished work as if the model had wanted another round."""
 
@@ -185,6 +201,7 @@ class StopAfter:
 TEST_NODES = {
     "TestReport": Report, "TestUnload": Unload, "TestPlain": Plain, "TestSupply": Supply, "TestStopAfter": StopAfter,
     "TestCompareLatents": CompareLatents, "TestReopen": Reopen,
+    "TestAnything": Anything,
 }  # fmt: skip
 executors: dict[str, execution.PromptExecutor] = {}
 

@@ -26,7 +26,7 @@ class OraclePainter:
     ``errors`` of its sketches and one-shot pictures has a wrong object, of its repaintings ``botched``; ``verdict`` is
     "truth", "accept" or "reject"; ``drifts`` lays every picture out anew."""
 
-    profile = Profile("oracle", "miniature", size=(64, 64), max_side=256)
+    profile = Profile(name="oracle", dialect="miniature", size=(64, 64), max_side=256)
 
     def __init__(self, errors=0.0, verdict="truth", botched=0.0, never_ends=False, drifts=False, describe=write_prompt):
         self.errors, self.verdict, self.botched = errors, verdict, botched

@@ -18,7 +18,7 @@ CORRECTED = [PLAN.format("dog", "dog"), "The dog is red. <refine>Paint the dog b
 
 class ScriptedPainter:
     def __init__(self, replies=(), dialect="paper"):
-        self.profile = Profile("fake", dialect, size=(64, 48), max_side=128)
+        self.profile = Profile(name="fake", dialect=dialect, size=(64, 48), max_side=128)
         self.replies = list(replies)
         self.preserved: list = []
         self.texts: list[tuple] = []  # (state, settings, seed, start) of every text written

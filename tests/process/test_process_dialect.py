@@ -95,4 +95,4 @@ def test_plain_end():
 
 def test_unknown_dialects_are_named():
     with pytest.raises(StrokesError, match="unknown dialect 'runes'; known are paper, miniature, plain"):
-        dialect_of(Profile("old", "runes"))
+        dialect_of(Profile(name="old", dialect="runes"))

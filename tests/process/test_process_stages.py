@@ -13,6 +13,7 @@ from strokes.process import loop, oneshot, stages
 from strokes.process.dialects.tags import TagDialect
 from strokes.process.loop import Events, StageSettings
 from strokes.process.painter import PaintOverrides, PaintSettings, TextOverrides, TextSettings
+from strokes.process.stages import GivenCritique, GivenRefinement
 from strokes.process.trajectory import End, Origin, Plan
 
 RED = Image.new("RGB", (10, 10), "red")
@@ -122,25 +123,46 @@ def test_sketch_override_is_resampled():
 
 
 def test_verdicts():
-    accepted = stages.inspect(ScriptedPainter(), sketched(), verdict="accept").current_round.critique
+    accepted = stages.inspect(ScriptedPainter(), sketched(), given=GivenCritique("accept")).current_round.critique
     assert accepted.accepted and accepted.text == "The step is correct."
     corrected = stages.inspect(
-        ScriptedPainter(), sketched(), verdict="correct", correction="blue"
+        ScriptedPainter(), sketched(), given=GivenCritique("correct", correction="blue")
     ).current_round.critique
     assert corrected.text == "<refine>blue</refine>" and not corrected.accepted
     with pytest.raises(StrokesError, match="no correction"):
-        stages.inspect(ScriptedPainter(), sketched(), verdict="correct")
+        stages.inspect(ScriptedPainter(), sketched(), given=GivenCritique("correct"))
     with pytest.raises(StrokesError, match='set it to "correct"'):
-        stages.inspect(ScriptedPainter(), sketched(), correction="blue")
+        stages.inspect(ScriptedPainter(), sketched(), given=GivenCritique(correction="blue"))
 
 
 def test_refine_overrides():
-    critiqued = stages.inspect(ScriptedPainter(), sketched(), verdict="accept")
+    critiqued = stages.inspect(ScriptedPainter(), sketched(), given=GivenCritique("accept"))
     painter = ScriptedPainter()
-    closed = stages.refine(painter, critiqued, image=RED, finished=False)
+    closed = stages.refine(painter, critiqued, given=GivenRefinement(image=RED, finished=False))
     assert closed.rounds[0].refinement.picture.image.size == (64, 48) and closed.stage == "plan"
     assert not painter.texts and not painter.paints
     assert stages.refine(ScriptedPainter([""]), critiqued).ended
+
+
+@pytest.mark.parametrize("size", [(64, 50), (0, 48), (256, 48)])
+def test_a_canvas_that_is_not_the_models_is_refused_where_a_stage_starts(size):
+    """Whatever the trajectory says of the model that it was begun with, and whoever does the stage's work."""
+    accepted = GivenCritique("accept")
+    starts = {
+        stages.plan: (stages.begin(ScriptedPainter(), "x"), {"instruction": "a", "description": "b"}),
+        stages.sketch: (planned(), {"image": RED}),
+        stages.inspect: (sketched(), {"given": accepted}),
+        stages.refine: (
+            stages.inspect(ScriptedPainter(), sketched(), given=accepted),
+            {"given": GivenRefinement(image=RED, finished=True)},
+        ),
+    }
+    for stage, (trajectory, by_a_person) in starts.items():
+        painter = ScriptedPainter(ROUND)
+        for persons in ({}, by_a_person):
+            with pytest.raises(StrokesError, match=f"canvas {size[0]}×{size[1]}: fake needs sides"):
+                stage(painter, replace(trajectory, size=size), **persons)
+        assert not painter.texts and not painter.paints
 
 
 def test_settings_follow_what_is_visible():
@@ -217,7 +239,7 @@ def test_another_inspection_takes_the_place_of_the_models():
 
     def accept(sketched):
         given.append(sketched.stage)
-        return stages.inspect(painter, sketched, verdict="accept", critique="as I say")
+        return stages.inspect(painter, sketched, given=GivenCritique("accept", "as I say"))
 
     painter = ScriptedPainter([ROUND[0], "go on", ""])
     done = loop.run(painter, stages.begin(painter, "x"), 2, inspect=accept)
@@ -283,7 +305,7 @@ def test_an_empty_mask_is_refused_whatever_the_verdict():
     painter, t = corrected()
     for now in (t, t.without_last_turn()):
         if now.stage == "inspect":
-            now = stages.inspect(painter, now, verdict="accept")
+            now = stages.inspect(painter, now, given=GivenCritique("accept"))
         with pytest.raises(StrokesError, match="the mask is empty"):
             stages.refine(painter, now, mask=np.zeros((64, 64), np.float32))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from . import flow
 from .prefix import Block, Prefix
-from .runner import Runner
+from .runner import Branch, Runner
 
 # Branches of guidance run as one batch up to this many rows; beyond, a call is bound by arithmetic and batching only
 # costs memory.
@@ -16,7 +16,11 @@ BATCH_ROWS = 4096
 
 
 class BranchSampler:
-    """Velocities of named branches, each behind its prefix; counts the model calls that were run in full."""
+    """Velocities ``[N, token_dim]`` of named guidance branches, each behind its prefix; ``calls`` counts the branches run
+    in full, which with ``extrapolate`` are not all.
+
+    ``blocks`` gives a prefix's keys and values, asked for once a branch; ``grid`` is the picture's (rows, columns) of tokens.
+    """
 
     def __init__(
         self,
@@ -28,7 +32,7 @@ class BranchSampler:
     ):
         self.runner, self.blocks, self.prefixes, self.grid = runner, blocks, prefixes, grid
         self.series = {name: flow.Extrapolation() for name in prefixes} if extrapolate else None
-        self.branches: dict[str, tuple] = {}
+        self.branches: dict[str, Branch] = {}
         self.calls = 0
 
     def __call__(self, names: Sequence[str], x: Tensor, t: float) -> list[Tensor]:
@@ -42,6 +46,7 @@ class BranchSampler:
         return self.runner.velocities([hidden[name] for name in names])
 
     def _run(self, names: Sequence[str], x: Tensor, t: float) -> list[Tensor]:
+        """Hidden rows ``[N, D]`` of each branch, from the network."""
         self.calls += len(names)
         for name in names:
             if name not in self.branches:

@@ -13,7 +13,8 @@ from ...process import stages
 from ...process.oneshot import text_to_image
 from ...process.painter import Painter
 from ...process.pictures import Picture
-from ...process.trajectory import Cost, Trajectory, picture_before_round
+from ...process.stages import GivenCritique
+from ...process.trajectory import Cost, Trajectory
 from ...shapes.checker import detect
 from ...shapes.critic import judge
 from ...shapes.language import WHOLE, describe, read_prompt
@@ -68,13 +69,13 @@ def oracle(painter: Painter, task: Task) -> Outcome:
             planned = read_prompt(current.plan.description)
         except StrokesError:
             return stages.inspect(painter, sketched, seed=task.painting_seed)
-        before = picture_before_round(sketched)
+        before = sketched.picture_before_round
         canvas = detect(before.image) if before else []
         truth = judge(read_prompt(task.text), planned, canvas, detect(current.sketch.picture.image))
         if not truth.correction:
-            return stages.inspect(painter, sketched, verdict="accept", critique=truth.explanation)
-        words, correction = truth.explanation, truth.correction
-        return stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
+            return stages.inspect(painter, sketched, given=GivenCritique("accept", truth.explanation))
+        given = GivenCritique("correct", truth.explanation, truth.correction)
+        return stages.inspect(painter, sketched, given=given)
 
     return process(painter, task, inspect)
 
@@ -102,8 +103,8 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
                 return own
             seed = stages.stage_seed(task.painting_seed, own.round_index, "shuffled")
             words, correction = others[seed % len(others)]
-            given = stages.inspect(painter, sketched, verdict="correct", critique=words, correction=correction)
-            other = given.rounds[-1].critique
+            corrected = stages.inspect(painter, sketched, given=GivenCritique("correct", words, correction))
+            other = corrected.rounds[-1].critique
             assert other
             return sketched.with_critique(replace(other, origin=critique.origin))
 

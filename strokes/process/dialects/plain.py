@@ -54,7 +54,7 @@ class PlainDialect:
         current, prompt = trajectory.current_round, trajectory.prompt
         picture, text = trajectory.picture, ""
         if asked == "plan":
-            steps = " ".join(step.plan.instruction for step in trajectory.rounds)
+            steps = " ".join(round_.plan.instruction for round_ in trajectory.rounds)
             so_far = f"after these steps: {steps} " if steps else ""
             text = _PLAN.format(prompt=prompt, so_far=so_far, verb="changed" if picture else "painted")
         elif asked == "end":
@@ -77,7 +77,7 @@ class PlainDialect:
         return f"{_sentence(instruction)} {description.strip()}" if description.strip() else instruction.strip()
 
     def write_critique(self, explanation: str, correction: str) -> str:
-        return " ".join(part for part in (explanation.strip(), correction.strip()) if part) or "Correct."
+        return " ".join(text for text in (explanation.strip(), correction.strip()) if text) or "Correct."
 
     def parse_plan(self, text: str) -> ParsedPlan:
         answer = _answer(text)

@@ -1,4 +1,4 @@
-"""How a checkpoint is spoken to: what it sees at each stage, and how its replies are read.
+"""Dialects: a prompt format, which says what a checkpoint sees at each stage, and a parser of its replies.
 
 A model trained on the paper's tags continues one growing prefix; base BAGEL, which was not, is asked in plain language
 in the formats it does know: question about a picture, picture from text, edit of a picture.
@@ -18,11 +18,15 @@ from ..trajectory import Trajectory
 
 @dataclass(frozen=True)
 class TextSegment:
+    """A text that is read as a segment of its own."""
+
     text: str
 
 
 @dataclass(frozen=True)
 class PictureSegment:
+    """A picture, and the form in which it is read."""
+
     picture: Picture
     form: PictureForm
 
@@ -35,6 +39,8 @@ OneShot = Literal["edit", "ask"]
 
 
 class Dialect(Protocol):
+    """A prompt format and its parser. It holds no state: everything is a function of the trajectory."""
+
     @property
     def forms(self) -> Mapping[Asked | OneShot, PictureForm]:
         """The form in which the model reads the pictures it is shown, by what it is asked."""
@@ -57,13 +63,21 @@ class Dialect(Protocol):
         """What a reply that completes a given instruction must begin with; "" where there is nothing to complete."""
         ...
 
-    def write_plan(self, instruction: str, description: str) -> str: ...
+    def write_plan(self, instruction: str, description: str) -> str:
+        """A plan as the model would have written it. Raises StrokesError without an instruction."""
+        ...
 
-    def write_critique(self, explanation: str, correction: str) -> str: ...
+    def write_critique(self, explanation: str, correction: str) -> str:
+        """A critique as the model would have written it; without a correction it accepts."""
+        ...
 
-    def parse_plan(self, text: str) -> ParsedPlan: ...
+    def parse_plan(self, text: str) -> ParsedPlan:
+        """Read a plan; of a text that is none, the problem is named."""
+        ...
 
-    def parse_critique(self, text: str) -> ParsedCritique: ...
+    def parse_critique(self, text: str) -> ParsedCritique:
+        """Read a critique; of a text that is none, the problem is named."""
+        ...
 
     def finished(self, written: Written) -> bool:
         """Read the reply to "end"."""

@@ -9,7 +9,7 @@ from typing import Literal
 from .. import grammar
 from ..grammar import ParsedCritique, ParsedPlan
 from ..painter import PictureForm, TextSettings, Written
-from ..trajectory import Round, Trajectory, picture_before_round
+from ..trajectory import Round, Trajectory
 from .protocol import Asked, OneShot, PictureSegment, Segment, TextSegment
 
 ACCEPTED = "The step is correct."
@@ -33,7 +33,7 @@ class TagDialect:
         if self.view == "whole":
             earlier, visible = trajectory.start, trajectory.rounds
         else:
-            earlier, visible = picture_before_round(trajectory), (current,) if current else ()
+            earlier, visible = trajectory.picture_before_round, (current,) if current else ()
         form = self.forms[asked]
         segments: list[Segment] = [TextSegment(self.opening(trajectory.prompt))]
         if earlier:
