@@ -1,8 +1,8 @@
-"""What the command line shows while it works: text as it is written, a bar per picture, a bar per training run."""
+"""Progress in the terminal: text as it is written, a bar a picture, a bar a stage of training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from PIL import Image
@@ -20,6 +20,7 @@ STAGES = {"plan": "Plan", "sketch": "Sketch", "inspect": "Inspect", "refine": "R
 
 
 def bars(console: Console) -> Progress:
+    """Progress bars with a ``note`` beside each; every task has to set that field."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,10 +32,11 @@ def bars(console: Console) -> Progress:
 
 
 class PaintScreen:
-    """Shows the stages of a run on ``console``; ``events`` goes to :func:`strokes.process.loop.run`."""
+    """Shows a painting process on ``console``: its ``events`` go to :func:`strokes.process.loop.run`. ``save`` is called with
+    the trajectory after every turn."""
 
-    def __init__(self, console: Console, saved):
-        self.console, self.saved = console, saved
+    def __init__(self, console: Console, save: Callable[[Trajectory], None]):
+        self.console, self.save = console, save
         self.stage = ""
         self.live: Live | None = None
         self.progress: Progress | None = None
@@ -44,8 +46,8 @@ class PaintScreen:
         return Events(self._stage, self._turn, self._text, self._step)
 
     @contextmanager
-    def showing(self):
-        """Whatever happens inside, the terminal is left in order."""
+    def showing(self) -> Iterator[PaintScreen]:
+        """A context that ends the live display, also after an error."""
         try:
             yield self
         finally:
@@ -79,20 +81,20 @@ class PaintScreen:
 
     def _turn(self, trajectory: Trajectory) -> None:
         self._close()
-        self.saved(trajectory)
-        step = trajectory.rounds[-1] if trajectory.rounds else None
-        if trajectory.end is not None or step is None:
+        self.save(trajectory)
+        round_ = trajectory.rounds[-1] if trajectory.rounds else None
+        if trajectory.end is not None or round_ is None:
             self._line("plan", "the picture is finished")
         elif self.stage == "plan":
-            self._line("plan", step.plan.instruction)
-            if step.plan.description:
-                self._line("", f"then the scene is: {step.plan.description}")
-        elif self.stage == "inspect" and step.critique:
-            verdict = "accepted" if step.critique.accepted else f"correct: {step.critique.correction}"
-            self._line("inspect", f"{step.critique.explanation} [{verdict}]".strip())
-        elif self.stage == "refine" and step.refinement:
-            done = "repainted" if step.refinement.picture else "nothing to repaint"
-            self._line("refine", done + ("; the picture is finished" if step.refinement.ended else ""))
+            self._line("plan", round_.plan.instruction)
+            if round_.plan.description:
+                self._line("", f"then the scene is: {round_.plan.description}")
+        elif self.stage == "inspect" and round_.critique:
+            verdict = "accepted" if round_.critique.accepted else f"correct: {round_.critique.correction}"
+            self._line("inspect", f"{round_.critique.explanation} [{verdict}]".strip())
+        elif self.stage == "refine" and round_.refinement:
+            done = "repainted" if round_.refinement.picture else "nothing to repaint"
+            self._line("refine", done + ("; the picture is finished" if round_.refinement.ended else ""))
 
     def _line(self, stage: str, text: str) -> None:
         self.console.print(f"[bold]{STAGES.get(stage, ''):8}[/bold]{escape(text)}", highlight=False)

@@ -13,8 +13,8 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure with its 95 % bootstrap interval. ``of`` is how many cases it was taken from; without one the value is
-    None, and so is an end of the interval that has no limit."""
+    """A ratio with its 95 % bootstrap interval; ``of`` is its number of cases (the denominator). ``value`` is None without
+    cases, and ``low`` or ``high`` where that end is infinite."""
 
     value: float | None
     low: float | None
@@ -23,7 +23,8 @@ class Estimate:
 
 
 def ratios(table: np.ndarray) -> np.ndarray:
-    """Ratios ``[1 + resamples, measures]``: first those of all prompts, then those of every resample."""
+    """Ratios ``[1 + resamples, measures]`` of a table ``[prompts, measures, 2]`` of numerators and denominators: first over
+    all prompts, then over every bootstrap resample of the prompts."""
     flat = table.reshape(len(table), -1)
     drawn = np.concatenate([flat.sum(0, keepdims=True), resamples(len(table)) @ flat]).reshape(-1, *table.shape[1:])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -32,14 +33,14 @@ def ratios(table: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def resamples(prompts: int) -> np.ndarray:
-    """How often each prompt is drawn in each resample, ``[resamples, prompts]``: the same whenever asked."""
+    """How often each prompt is drawn in each bootstrap resample, ``[resamples, prompts]``; the same for the same number."""
     drawn = np.random.default_rng(prompts).integers(prompts, size=(RESAMPLES, prompts))
     drawn += np.arange(RESAMPLES)[:, None] * prompts
     return np.bincount(drawn.ravel(), minlength=RESAMPLES * prompts).reshape(RESAMPLES, prompts).astype(float)
 
 
-def _estimate(drawn: np.ndarray, of: int) -> Estimate:
-    """From the ratio itself and those of the resamples. Resamples without a case (0/0) are left out."""
+def estimate(drawn: np.ndarray, of: int) -> Estimate:
+    """The estimate from ``[1 + resamples]`` ratios, the first over all prompts; resamples without a case (0/0) are left out."""
     known = drawn[1:][~np.isnan(drawn[1:])]
     if not of or not isfinite(drawn[0]) or not len(known):
         return Estimate(None, None, None, of)
@@ -49,6 +50,6 @@ def _estimate(drawn: np.ndarray, of: int) -> Estimate:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Exact two-sided p of so many wins and losses: for pairs that only one of two arms got right, McNemar's."""
+    """Exact two-sided p value of the sign test; McNemar's where wins and losses are pairs that one of two arms got right."""
     tail = sum(comb(won + lost, k) for k in range(min(won, lost) + 1)) / 2 ** (won + lost)
     return min(1.0, 2 * tail)

@@ -16,7 +16,18 @@ RED, BLUE, GREEN = Shape("red", "circle", 14, 14), Shape("blue", "square", 46, 1
 
 
 def trial(line, right, seed=0, arm="process", steps=(), pictures=1, ended=None):
-    return Trial(line, 2, seed, arm, right, (), pictures, Cost(10 * pictures, 3, 0.5), ended, tuple(steps))
+    return Trial(
+        line=line,
+        objects=2,
+        seed=seed,
+        arm=arm,
+        right=right,
+        reasons=(),
+        pictures=pictures,
+        cost=Cost(10 * pictures, 3, 0.5),
+        ended=ended,
+        steps=tuple(steps),
+    )
 
 
 def measured(*trials):
@@ -182,10 +193,11 @@ def test_unreadable_plans_are_not_judged():
 
 
 def test_precision_recall_and_balance_by_hand():
-    steps = (
-        [JudgedRound(True, True, True)] * 6 + [JudgedRound(True, False, False)] * 2 + [JudgedRound(False, True, True)]
-    )
-    steps += [JudgedRound(False, False, False, refined=True)] * 3 + [JudgedRound(None, False, True)]
+    steps = [JudgedRound(right=True, complete=True, accepted=True)] * 6
+    steps += [JudgedRound(right=True, complete=False, accepted=False)] * 2
+    steps += [JudgedRound(right=False, complete=True, accepted=True)]
+    steps += [JudgedRound(right=False, complete=False, accepted=False, refined=True)] * 3
+    steps += [JudgedRound(right=None, complete=False, accepted=True)]
     found = measured(trial(1, True, steps=steps))
     assert found["precision"].value == 3 / 5 and found["recall"].value == 3 / 4
     assert found["right accepted"].value == 6 / 8 and found["accuracy"].value == 9 / 12
@@ -216,7 +228,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 
 def test_an_end_without_limit_is_none():
-    broken, fixed = JudgedRound(True, True, False, refined=False), JudgedRound(False, True, False, refined=True)
+    broken = JudgedRound(right=True, complete=True, accepted=False, refined=False)
+    fixed = JudgedRound(right=False, complete=True, accepted=False, refined=True)
     found = measured(trial(1, True, steps=[broken]), *(trial(line, True, steps=[fixed]) for line in range(2, 8)))
     assert found["fixes / break"].value == 6 and found["fixes / break"].high is None
 

@@ -99,12 +99,12 @@ def test_the_table_has_every_part_and_is_narrow(report):
         "line 17",
     ):
         assert part in table, part
-    assert text(Report((), (0,), (), ()))
+    assert text(Report(arms=(), seeds=(0,), prompts=(), trials=()))
     assert "Inspector" not in text(evaluate_one_arm(report, "one-shot"))
 
 
 def evaluate_one_arm(report, arm):
-    return Report((arm,), report.seeds, report.prompts, tuple(report.of(arm)))
+    return Report(arms=(arm,), seeds=report.seeds, prompts=report.prompts, trials=tuple(report.of(arm)))
 
 
 def test_table_and_json_say_the_same(report):
@@ -136,11 +136,22 @@ def made(right, *, steps=(), ended=True, count=40):
     wordings = ["three red circles", "a red circle", "a cyan circle"]
     prompts = tuple(Prompt(i, wordings[i % 3], read_prompt(wordings[i % 3])) for i in range(3 * count))
     trials = [
-        Trial(p.line, len(steps), 0, arm, p.line // 3 < share * count, (), pictures, Cost(), ended, tuple(steps))
+        Trial(
+            line=p.line,
+            objects=len(steps),
+            seed=0,
+            arm=arm,
+            right=p.line // 3 < share * count,
+            reasons=(),
+            pictures=pictures,
+            cost=Cost(),
+            ended=ended,
+            steps=tuple(steps),
+        )
         for arm, share in right.items()
         for p in prompts
     ]
-    return Report(tuple(right), (0,), prompts, tuple(trials))
+    return Report(arms=tuple(right), seeds=(0,), prompts=prompts, trials=tuple(trials))
 
 
 def goals(report):
@@ -148,10 +159,12 @@ def goals(report):
 
 
 def test_goals_are_answered_one_by_one():
-    accepted, caught = JudgedRound(True, False, True), JudgedRound(False, True, False, refined=True)
+    accepted = JudgedRound(right=True, complete=False, accepted=True)
+    caught = JudgedRound(right=False, complete=True, accepted=False, refined=True)
     good = goals(made({"one-shot": 0.5, "best-of-k": 0.7, "process": 1}, steps=[accepted, accepted, caught, caught]))
     assert good.pop("measured on") is False and all(good.values()) and len(good) == 12
-    missed, broken = JudgedRound(False, False, True), JudgedRound(True, False, False, refined=False)
+    missed = JudgedRound(right=False, complete=False, accepted=True)
+    broken = JudgedRound(right=True, complete=False, accepted=False, refined=False)
     bad = goals(
         made({"one-shot": 0.5, "best-of-k": 0.5, "process": 0.5}, steps=[caught, *[broken] * 3, missed], ended=False)
     )
@@ -169,7 +182,7 @@ def test_a_difference_that_may_be_chance_does_not_meet_its_goal():
 
 def test_the_full_size_is_recognised():
     prompts = tuple(Prompt(i, t, read_prompt(t)) for i, t in enumerate(write_prompts(8) * 250))
-    size = Report(("one-shot",), (0, 1, 2), prompts, ()).goals()[0]
+    size = Report(arms=("one-shot",), seeds=(0, 1, 2), prompts=prompts, trials=()).goals()[0]
     assert size.met and size.measured == "2000 prompts, 3 seeds, 4 splits"
 
 
@@ -191,7 +204,10 @@ def test_examples_are_bounded_and_taken_evenly():
     every = [Example(str(i), (None, None), (i % 3 == 0, i % 3 > 0)) for i in range(90)]
     chosen = choose(every)
     wins = [int(e.prompt) for e in chosen if e.right[1]]
-    assert len(chosen) == 24 and len(wins) == 12 and min(wins) < 10 and max(wins) > 75
+    losses = [int(e.prompt) for e in chosen if not e.right[1]]
+    assert (wins, losses) == ([1, 16, 31, 46, 61, 76], [0, 15, 30, 45, 60, 75])
+    assert [e.prompt for e in choose(every[:9])] == ["1", "2", "4", "5", "7", "8", "0", "3", "6"]
+    assert len(choose([e for e in every if e.right[1]])) == 12
 
 
 def test_the_command_writes_prompts_report_and_examples(toy_folder, tmp_path, capsys, monkeypatch):

@@ -1,8 +1,7 @@
-"""The shapes benchmark: prompts in, exact match and the process's honesty out, for the process and the arms it is held
-against.
+"""The shapes benchmark: paints prompts with every arm, checks the last pictures by rules, and reports.
 
-The rule-based checker judges afterwards; only the arm "oracle" calls it while it paints. The numbers hold for this small
-world and compare with no other benchmark's.
+Only the arm "oracle" sees the checker while it paints. The numbers hold for this small world, and do not compare with
+those of other benchmarks.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from functools import partial
 from io import BytesIO
 from itertools import count
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -32,15 +31,18 @@ from .report import Example, Report
 from .trials import Trial, judge_rounds
 
 DEFAULT_ARMS = ("one-shot", "process")
-# The other arms need what the process did.
+# The arms that need the trials of the process.
 _AFTER_PROCESS = ("best-of-k", "shuffled")
 
-# Called after each painting: (paintings finished, paintings in all, prompt). May raise Cancelled.
-Progress = Callable[[int, int, str], None]
-Result = TypeVar("Result")
-Job = Callable[[Painter], Result]
-# Runs jobs with a painter, several of them side by side, and gives their results in order.
-RunBatched = Callable[[Any, Sequence[Job[Any]]], Iterable[Any]]
+
+class Painting(NamedTuple):
+    """A trial, and its last picture as PNG bytes where it may become an example."""
+
+    trial: Trial
+    png: bytes | None
+
+
+Job = Callable[[Painter], Painting]
 
 
 def evaluate(
@@ -50,14 +52,19 @@ def evaluate(
     *,
     rounds: int | None = None,
     seeds: Sequence[int] = (0,),
-    progress: Progress | None = None,
-    run_batched: RunBatched | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    run_batched: Callable[[Any, Sequence[Job]], Iterable[Painting]] | None = None,
 ) -> Report:
     """Paint the prompt of every line with every arm and every seed, and check the last pictures. All arms share the seed
     of a painting.
 
-    ``rounds`` None gives a process two rounds more than the prompt has objects. Blank lines are skipped; prompts that
-    cannot be read are listed in the report. Raises StrokesError for unknown arms or seeds and where no prompt can be read.
+    ``rounds`` is the most a process may take; None is two more than the prompt has objects. ``progress`` is called after
+    each painting with the paintings finished, the paintings in all, and the prompt; it may raise Cancelled.
+    ``run_batched`` runs jobs with the painter side by side and returns their results in order; None runs them one
+    after the other.
+
+    Blank lines are skipped; prompts that cannot be read are listed in the report. Raises StrokesError for unknown arms or
+    seeds and where no prompt can be read.
     """
     check_arms(arms)
     chosen = tuple(arm for arm in ARMS if arm in arms)
@@ -66,40 +73,43 @@ def evaluate(
     if rounds is not None:
         loop.check_rounds(rounds)
     prompts, unread = read_prompts(lines, partial(stages.begin, painter))
-
-    def most(objects: int) -> int:
-        return rounds or min(objects + 2, loop.MAX_ROUNDS)
-
     graphs = {prompt.line: prompt.graph for prompt in prompts}
     tasks = [
-        Task(prompt.text, prompt.line, seed, most(len(prompt.graph.objects))) for seed in seeds for prompt in prompts
+        Task(p.text, p.line, seed, rounds or min(len(p.graph.objects) + 2, loop.MAX_ROUNDS))
+        for seed in seeds
+        for p in prompts
     ]
     total, finished = len(tasks) * len(chosen), count(1)
 
-    def job(arm: str, paint: Arm, task: Task) -> Job[tuple[Trial, bytes | None]]:
-        def paint_one(painter: Painter) -> tuple[Trial, bytes | None]:
+    def job(arm: str, paint: Arm, task: Task) -> Job:
+        def run(painter: Painter) -> Painting:
             began = perf_counter()
             outcome = paint(painter, task)
-            trial = _trial(arm, task.key, graphs[task.line], outcome, perf_counter() - began)
+            trial = _trial(arm, task, graphs[task.line], outcome, perf_counter() - began)
             if progress:
                 progress(next(finished), total, task.text)
-            return trial, _small(outcome.image) if arm in DEFAULT_ARMS else None
+            return Painting(trial, _png(outcome.image) if arm in DEFAULT_ARMS else None)
 
-        return paint_one
+        return run
 
-    trials: dict[str, list[Trial]] = {}
-    pictures: dict[str, list[bytes | None]] = {}
-    # Whole arms one after the other, the process before those that need it.
+    paintings: dict[str, list[Painting]] = {}
     for arm in sorted(chosen, key=lambda arm: arm in _AFTER_PROCESS):
-        paint = _way(arm, trials.get("process", []))
+        paint = _arm(arm, [painting.trial for painting in paintings.get("process", [])])
         began = perf_counter()
-        done = _run(painter, [job(arm, paint, task) for task in tasks], run_batched)
-        trials[arm], pictures[arm] = [trial for trial, _ in done], [small for _, small in done]
-        if run_batched:
-            trials[arm] = _shared(trials[arm], perf_counter() - began)
-    every = tuple(trial for arm in chosen for trial in trials[arm])
-    examples = _examples(tasks, trials, pictures)
-    return Report(chosen, tuple(seeds), tuple(prompts), every, tuple(unread), examples, run_batched is not None)
+        jobs = [job(arm, paint, task) for task in tasks]
+        if run_batched is None:
+            paintings[arm] = [run(painter) for run in jobs]
+        else:
+            paintings[arm] = _share_seconds(list(run_batched(painter, jobs)), perf_counter() - began)
+    return Report(
+        arms=chosen,
+        seeds=tuple(seeds),
+        prompts=tuple(prompts),
+        trials=tuple(painting.trial for arm in chosen for painting in paintings[arm]),
+        unread=tuple(unread),
+        examples=_examples(tasks, paintings),
+        batched=run_batched is not None,
+    )
 
 
 def check_arms(arms: Sequence[str]) -> None:
@@ -111,77 +121,74 @@ def check_arms(arms: Sequence[str]) -> None:
             raise StrokesError(f"the arm {arm} needs the arm process: give both")
 
 
-def _way(arm: str, of_process: Sequence[Trial]) -> Arm:
-    if arm == "best-of-k":
+def _arm(name: str, of_process: Sequence[Trial]) -> Arm:
+    """The arm of that name. ``of_process`` are the trials of the process, for the arms that need them."""
+    if name == "best-of-k":
         return best_of_k({(t.line, t.seed): t.cost.model_calls for t in of_process})
-    if arm == "shuffled":
+    if name == "shuffled":
         return shuffled(of_process)
-    alone: dict[str, Arm] = {
+    independent: dict[str, Arm] = {
         "one-shot": ways.one_shot,
         "plan-only": ways.plan_only(WHOLE),
         "no-inspect": ways.no_inspect,
         "process": ways.process,
         "oracle": oracle,
     }
-    return alone[arm]
+    return independent[name]
 
 
-def _run(painter: Painter, jobs: Sequence[Job[Result]], run_batched: RunBatched | None) -> list[Result]:
-    return list(run_batched(painter, jobs) if run_batched else (job(painter) for job in jobs))
-
-
-def _trial(arm: str, key: tuple[int, int], graph: SceneGraph, outcome: Outcome, seconds: float) -> Trial:
-    """What is kept of an outcome, so that no picture is held."""
-    done = outcome.process
-    verdict = check(outcome.image, graph) if outcome.image else CheckResult(False, ("nothing was painted",))
-    ended = done.ended if done is not None and arm != "plan-only" else None
-    steps = judge_rounds(done, graph) if done is not None else ()
-    cost = replace(outcome.cost, seconds=seconds)
-    line, seed = key
+def _trial(arm: str, task: Task, graph: SceneGraph, outcome: Outcome, seconds: float) -> Trial:
+    """The trial of an outcome: what stays of it once its pictures are gone."""
+    process = outcome.process
+    checked = check(outcome.image, graph) if outcome.image else CheckResult(False, ("nothing was painted",))
     return Trial(
-        line,
-        len(graph.objects),
-        seed,
-        arm,
-        verdict.ok,
-        verdict.reasons,
-        outcome.pictures,
-        cost,
-        ended,
-        steps,
-        outcome.own_words,
+        line=task.line,
+        objects=len(graph.objects),
+        seed=task.seed,
+        arm=arm,
+        right=checked.ok,
+        reasons=checked.reasons,
+        pictures=outcome.pictures,
+        cost=replace(outcome.cost, seconds=seconds),
+        ended=process.ended if process is not None and arm != "plan-only" else None,
+        steps=judge_rounds(process, graph) if process is not None else (),
+        own_words=outcome.own_words,
     )
 
 
-def _shared(trials: Sequence[Trial], seconds: float) -> list[Trial]:
-    """Paintings that waited for each other: the seconds of all are shared out by how long each was under way."""
-    scale = seconds / (sum(t.cost.seconds for t in trials) or 1.0)
-    return [replace(t, cost=replace(t.cost, seconds=t.cost.seconds * scale)) for t in trials]
+def _share_seconds(paintings: Sequence[Painting], seconds: float) -> list[Painting]:
+    """Paintings that ran side by side, with the ``seconds`` of all shared out in proportion to how long each took."""
+    scale = seconds / (sum(painting.trial.cost.seconds for painting in paintings) or 1.0)
+
+    def shared(trial: Trial) -> Trial:
+        return replace(trial, cost=replace(trial.cost, seconds=trial.cost.seconds * scale))
+
+    return [painting._replace(trial=shared(painting.trial)) for painting in paintings]
 
 
-def _small(image: Image.Image | None) -> bytes | None:
-    """Packed, for the sheet of examples: thousands wait until it is known on which of them the arms differ."""
+def _png(image: Image.Image | None) -> bytes | None:
+    """A picture at the size of the sheet of examples. Thousands are held until it is known on which the arms differ."""
     if image is None:
         return None
     image = image.convert("RGB")
     if max(image.size) > TILE:
         image = image.resize((TILE, TILE))
-    image.save(packed := BytesIO(), "PNG")
-    return packed.getvalue()
+    image.save(png := BytesIO(), "PNG")
+    return png.getvalue()
 
 
-def _examples(
-    tasks: Sequence[Task], trials: dict[str, list[Trial]], pictures: dict[str, list[bytes | None]]
-) -> tuple[Example, ...]:
-    if set(DEFAULT_ARMS) - set(trials):
+def _examples(tasks: Sequence[Task], paintings: dict[str, list[Painting]]) -> tuple[Example, ...]:
+    """Examples of prompts on which one-shot and the process differ; none where the evaluation lacks one of the two."""
+    if set(DEFAULT_ARMS) - set(paintings):
         return ()
-    ones, twos = (zip(trials[arm], pictures[arm], strict=True) for arm in DEFAULT_ARMS)
-    differ: list[tuple[str, tuple[bytes | None, bytes | None], tuple[bool, bool]]] = []
-    for task, (one, first), (two, second) in zip(tasks, ones, twos, strict=True):
-        if one.right != two.right:
-            differ.append((task.text, (first, second), (one.right, two.right)))
-    return choose([Example(text, (_open(a), _open(b)), right) for text, (a, b), right in differ])
+    pairs = zip(*(paintings[arm] for arm in DEFAULT_ARMS), strict=True)
+    differ = [
+        Example(task.text, (_open(one.png), _open(two.png)), (one.trial.right, two.trial.right))
+        for task, (one, two) in zip(tasks, pairs, strict=True)
+        if one.trial.right != two.trial.right
+    ]
+    return choose(differ)
 
 
-def _open(packed: bytes | None) -> Image.Image | None:
-    return Image.open(BytesIO(packed)) if packed else None
+def _open(png: bytes | None) -> Image.Image | None:
+    return Image.open(BytesIO(png)) if png else None

@@ -1,4 +1,4 @@
-"""The picture of wins and losses: prompts on which one-shot and the process differ, side by side."""
+"""The sheet of examples: a PNG of prompts on which one-shot and the process differ, their pictures side by side."""
 
 from __future__ import annotations
 
@@ -15,24 +15,20 @@ TILE = 192
 
 
 def choose(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Up to twelve wins of the process, then up to twelve losses, each evenly from all of them."""
+    """Up to twelve examples: wins of the process before its losses, half of each where there are enough, evenly spaced
+    among all of their kind."""
+    wins, losses = ([e for e in examples if e.right[1] == won] for won in (True, False))
+    half = MAX_EXAMPLES // 2
     chosen: list[Example] = []
-    for won in (True, False):
-        side = [e for e in examples if e.right[1] == won]
-        count = min(len(side), MAX_EXAMPLES)
+    for side, other in ((wins, losses), (losses, wins)):
+        count = min(len(side), max(half, MAX_EXAMPLES - len(other)))
         chosen += [side[i * len(side) // count] for i in range(count)]
     return tuple(chosen)
 
 
 def save_examples(report: Report, path: str | Path) -> int:
-    """Write a PNG sheet of up to twelve prompts on which the arms differ, wins of the process before its losses.
-
-    Returns how many it shows; where the arms never differ, the sheet says so.
-    """
-    sides = [[e for e in report.examples if e.right[1] == won] for won in (True, False)]
-    half = MAX_EXAMPLES // 2
-    room = [max(half, MAX_EXAMPLES - len(other)) for other in reversed(sides)]
-    shown = [e for side, most in zip(sides, room, strict=True) for e in side[:most]]
+    """Write a PNG sheet of a report's examples and return how many it shows. Without any, the sheet says so."""
+    shown = report.examples
     gap, text = 12, 66
     width, height = 2 * TILE + 3 * gap, TILE + text + 2 * gap
     columns, rows = max(1, min(3, len(shown))), max(1, -(-len(shown) // 3))

@@ -1,13 +1,12 @@
-"""What is measured of trials, each a ratio of two counts, and bootstrap intervals over prompts."""
+"""The measures of the shapes benchmark, each a ratio of two counts over trials, with bootstrap intervals over prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 
-from ..statistics import Estimate, _estimate, ratios
+from ..statistics import Estimate, estimate, ratios
 from .trials import Drift, JudgedRound, Trial
 
 # (numerator, denominator) of a trial.
@@ -15,31 +14,32 @@ Count = Callable[[Trial], tuple[float, float]]
 
 
 def _each(count: Callable[[Trial], float]) -> Count:
+    """The mean of a number over trials."""
     return lambda trial: (count(trial), 1)
 
 
-def _of_steps(
-    trial: Trial, among: Callable[[JudgedRound], bool], hit: Callable[[JudgedRound], object]
-) -> tuple[float, float]:
-    """Among judged rounds: how many of those are a hit."""
-    chosen = [s for s in trial.steps if s.right is not None and among(s)]
-    return sum(bool(hit(s)) for s in chosen), len(chosen)
+def _share(among: Callable[[JudgedRound], bool], hit: Callable[[JudgedRound], bool | None]) -> Count:
+    """The share of hits among the rounds that could be judged and that ``among`` selects."""
 
+    def count(trial: Trial) -> tuple[float, float]:
+        selected = [r for r in trial.steps if r.right is not None and among(r)]
+        return sum(bool(hit(r)) for r in selected), len(selected)
 
-def _steps(among: Callable[[JudgedRound], bool], hit: Callable[[JudgedRound], object]) -> Count:
-    return partial(_of_steps, among=among, hit=hit)
+    return count
 
 
 def _keeps(drift: Callable[[JudgedRound], Drift]) -> Count:
+    """The share of untouched objects that are still there."""
     return lambda trial: (sum(drift(s).still for s in trial.steps), sum(drift(s).objects for s in trial.steps))
 
 
 def _shift(drift: Callable[[JudgedRound], Drift]) -> Count:
+    """The mean distance in pixels by which these moved."""
     return lambda trial: (sum(drift(s).shift for s in trial.steps), sum(drift(s).still for s in trial.steps))
 
 
 def _against(steps: Callable[[Trial], int]) -> Count:
-    """Pictures painted, and needed: one a step, and one more for every sketch that the checker calls wrong."""
+    """Pictures painted per picture needed: one a step, and one more for every sketch that is wrong."""
 
     def count(trial: Trial) -> tuple[float, float]:
         errors = sum(s.right is False for s in trial.steps)
@@ -48,26 +48,20 @@ def _against(steps: Callable[[Trial], int]) -> Count:
     return count
 
 
-def _fixed(step: JudgedRound) -> bool:
-    return step.right is False and step.refined is True
-
-
-def _broken(step: JudgedRound) -> bool:
-    return step.right is True and step.refined is False
-
-
 def _inspector(state: str, among: Callable[[JudgedRound], bool]) -> dict[str, Count]:
-    """Rejecting is the positive answer: precision is the share of rejected sketches that are wrong, recall the share of
-    wrong ones that are rejected. Always accepting would be as accurate as sketches are right."""
+    """The inspector as a classifier of sketches, with rejecting as the positive answer: precision is the share of rejected
+    sketches that are wrong, recall the share of wrong sketches that are rejected. "always accepting" is the accuracy of
+    an inspector that rejects none."""
     return {
-        f"precision{state}": _steps(lambda s: among(s) and not s.accepted, lambda s: not s.right),
-        f"recall{state}": _steps(lambda s: among(s) and not s.right, lambda s: not s.accepted),
-        f"right accepted{state}": _steps(lambda s: among(s) and bool(s.right), lambda s: s.accepted),
-        f"accuracy{state}": _steps(among, lambda s: s.accepted == s.right),
-        f"always accepting{state}": _steps(among, lambda s: s.right),
+        f"precision{state}": _share(lambda r: among(r) and not r.accepted, lambda r: not r.right),
+        f"recall{state}": _share(lambda r: among(r) and not r.right, lambda r: not r.accepted),
+        f"right accepted{state}": _share(lambda r: among(r) and bool(r.right), lambda r: r.accepted),
+        f"accuracy{state}": _share(among, lambda r: r.accepted == r.right),
+        f"always accepting{state}": _share(among, lambda r: r.right),
     }
 
 
+FIXES = "fixes / break"
 STATES = ("", ", incomplete", ", complete")
 MEASURES: dict[str, Count] = {
     "exact match": _each(lambda t: t.right),
@@ -78,22 +72,22 @@ MEASURES: dict[str, Count] = {
     "ended by itself": lambda t: (t.ended is True, t.ended is not None),
     "pictures / needed": _against(lambda t: len(t.steps)),
     "pictures / least": _against(lambda t: t.objects),
-    **_inspector(STATES[0], lambda s: True),
-    **_inspector(STATES[1], lambda s: not s.complete),
-    **_inspector(STATES[2], lambda s: s.complete),
-    "fix rate": _steps(lambda s: not s.right and s.refined is not None, _fixed),
-    "break rate": _steps(lambda s: bool(s.right) and s.refined is not None, _broken),
-    "fixes / break": lambda t: (sum(map(_fixed, t.steps)), sum(map(_broken, t.steps))),
-    "step keeps": _keeps(lambda s: s.drift),
-    "step shift": _shift(lambda s: s.drift),
-    "refinement keeps": _keeps(lambda s: s.refined_drift),
-    "refinement shift": _shift(lambda s: s.refined_drift),
+    **_inspector(STATES[0], lambda r: True),
+    **_inspector(STATES[1], lambda r: not r.complete),
+    **_inspector(STATES[2], lambda r: r.complete),
+    "fix rate": _share(lambda r: not r.right and r.refined is not None, lambda r: r.fixed),
+    "break rate": _share(lambda r: bool(r.right) and r.refined is not None, lambda r: r.broken),
+    FIXES: lambda t: (sum(r.fixed for r in t.steps), sum(r.broken for r in t.steps)),
+    "step keeps": _keeps(lambda r: r.drift),
+    "step shift": _shift(lambda r: r.drift),
+    "refinement keeps": _keeps(lambda r: r.refined_drift),
+    "refinement shift": _shift(lambda r: r.refined_drift),
 }
 NAMES = (*MEASURES, *(f"balanced accuracy{state}" for state in STATES))
 
 
 def counts(trials: Sequence[Trial], lines: Sequence[int]) -> np.ndarray:
-    """Numerators and denominators ``[prompts, measures, 2]``, all seeds of a prompt together."""
+    """Numerators and denominators ``[prompts, measures, 2]``, each the sum over all trials of a prompt."""
     row = {line: i for i, line in enumerate(lines)}
     table = np.zeros((len(lines), len(MEASURES), 2))
     for trial in trials:
@@ -102,18 +96,18 @@ def counts(trials: Sequence[Trial], lines: Sequence[int]) -> np.ndarray:
 
 
 def estimates(table: np.ndarray) -> dict[str, Estimate]:
-    """Every measure of the prompts in ``table``, as :func:`counts` makes it."""
+    """The estimate of every measure over the prompts of ``table``, which is rows of :func:`counts`."""
     of = dict(zip(MEASURES, table.sum(0)[:, 1].astype(int).tolist(), strict=True))
     drawn = dict(zip(MEASURES, ratios(table).T, strict=True))
     for state in STATES:
         recall, specificity = f"recall{state}", f"right accepted{state}"
         drawn[f"balanced accuracy{state}"] = (drawn[recall] + drawn[specificity]) / 2
         of[f"balanced accuracy{state}"] = of[recall] + of[specificity] if of[recall] and of[specificity] else 0
-    return {name: _estimate(drawn[name], of[name]) for name in NAMES}
+    return {name: estimate(drawn[name], of[name]) for name in NAMES}
 
 
 def difference(table: np.ndarray, other: np.ndarray, measure: str = "exact match") -> Estimate:
-    """How much more of a measure one arm has than another on the same prompts, by paired resampling."""
+    """The difference of a measure between two arms on the same prompts, with an interval by paired resampling."""
     at = list(MEASURES).index(measure)
     pair = ratios(np.stack([table[:, at], other[:, at]], 1))
-    return _estimate(pair[:, 0] - pair[:, 1], int(table[:, at, 1].sum()))
+    return estimate(pair[:, 0] - pair[:, 1], int(table[:, at, 1].sum()))

@@ -1,4 +1,4 @@
-"""Prompts to evaluate on: written fresh, over the splits and the six kinds, and read back from a file of one a line."""
+"""The prompts of the benchmark: written anew over the splits and kinds, or read from a file of one prompt a line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ...shapes.sampling import PromptMix, sample_graph
 from ...shapes.scene_graph import CATEGORIES, SceneGraph
 from ...shapes.splits import MOST_TRAINED, SPLITS, reserved, split_of
 
-# Written in some minutes; a count beyond what the splits hold would be found out only after hours.
+# Without it, a huge count would draw for hours before it found that there are not so many.
 MOST_WRITTEN = 100_000
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt of a file, its ``line`` counted from 1. ``split`` is "other" where it is new in more than one way."""
+    """A prompt of a file, its ``line`` counted from 1. ``split`` is "other" where it is held out in more than one way."""
 
     line: int
     text: str
@@ -38,21 +38,21 @@ class Prompt:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Every group of the report it counts in."""
+        """The groups of the report in which it counts, of :data:`GROUPS`."""
         wider = ("held out",) if self.split in ("pairs", "relations") else ()
         larger = ("3 or more",) if len(self.graph.objects) >= 3 else ()
         return ("all", self.kind, self.split, *wider, *larger)
 
 
-# The kinds that a split can have; all six where nothing is said.
+# The kinds that a split has; all six for the others.
 _KINDS = {"relations": ("position",), "longer": ("counting", "position", "binding")}
 GROUPS = ("all", *CATEGORIES, *SPLITS, "other", "held out", "3 or more")
 
 
 def read_prompts(lines: Sequence[str], check: Callable[[str], object]) -> tuple[list[Prompt], list[tuple[int, str]]]:
-    """The prompts that the checker can read and ``check`` does not refuse, and (line, why) of the others.
+    """The prompts of a file, and (line, reason) of those that :func:`read_prompt` or ``check`` refuses.
 
-    Blank lines are skipped. Raises StrokesError where nothing is left.
+    Blank lines are skipped. Raises StrokesError where no prompt is left.
     """
     prompts, unread = [], []
     for line, text in enumerate(lines, 1):
@@ -72,12 +72,12 @@ def read_prompts(lines: Sequence[str], check: Callable[[str], object]) -> tuple[
 
 
 def write_prompts(count: int, seed: int = 0, splits: Sequence[str] = SPLITS) -> list[str]:
-    """Distinct prompts that can be laid out, spread evenly over the ``splits`` and, in each, over the six kinds. Two may name
-    one scene in other words.
+    """``count`` distinct prompts that can be laid out, spread evenly over the ``splits`` and, within each, over its kinds; so
+    is every prefix of the list. Two may word one scene differently.
 
-    Those of "seen" are kept from training, but the single shapes, of which there are too few: all of them are trained,
-    and only layout and noise are new. A kind that a split does not have, or has used up, leaves its share to the
-    others. Any beginning of the list is spread alike. Raises StrokesError for a count below 1 or an unknown split.
+    Prompts of "seen" are those reserved from training, except single shapes: training has all of them, and only layout and
+    noise are new. A kind that has no new prompt left gives its share to the others. Raises StrokesError for a count
+    out of range, an unknown split, or more prompts than there are.
     """
     if count < 1:
         raise StrokesError(f"{count} prompts: ask for at least 1")
@@ -103,7 +103,7 @@ def write_prompts(count: int, seed: int = 0, splits: Sequence[str] = SPLITS) -> 
 
 
 def _new_prompt(rng: np.random.Generator, split: str, kind: str, known: Container[str]) -> str | None:
-    """None where 2,000 draws bring nothing new: the kind is used up."""
+    """A prompt that is not among ``known``; None where 2,000 draws bring none, so that the kind counts as used up."""
     mix = PromptMix(max_objects=MOST_TRAINED + (split == "longer"))
     for _ in range(2000):
         graph = sample_graph(rng, mix, kind)
@@ -116,7 +116,7 @@ def _new_prompt(rng: np.random.Generator, split: str, kind: str, known: Containe
 
 
 def _fits(graph: SceneGraph, rng: np.random.Generator) -> bool:
-    """Whether a scene can be laid out; five shapes and their relations only find room one after the other."""
+    """Whether a scene can be laid out, object by object as the process does: five shapes at once seldom find room."""
     for _ in range(8):
         placed: list[Shape] | None = []
         for k in range(len(graph.objects)):

@@ -1,4 +1,4 @@
-"""What an evaluation found: every measure by arm and group of prompts, paired differences, and the goals of the project."""
+"""The report of an evaluation: every measure by arm and group of prompts, paired differences, and the project's goals."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ COMPARED = ("all", "3 or more")
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt on which one-shot and the process differ; ``pictures`` and ``right`` are in this order."""
+    """A prompt that one of one-shot and the process painted right; ``pictures`` and ``right`` are in this order."""
 
     prompt: str
     pictures: tuple[Image.Image | None, Image.Image | None]
     right: tuple[bool, bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
-    """By how much the process's exact match is above another arm's in a group: paired over prompts, all seeds batched.
-    ``won`` and ``lost`` count (prompt, seed) that only one of them painted right; ``p`` is of the exact sign test over prompts
-    (which of the two was right with more seeds): with one seed, McNemar's."""
+    """The exact match of the process less that of the arm ``other`` in a group of prompts, paired over prompts, each with
+    all its seeds.
+
+    ``won`` and ``lost`` count the paintings that only the process, or only the other arm, got right. ``p`` is of the exact
+    sign test over prompts (which arm was right with more seeds); with one seed it is McNemar's.
+    """
 
     other: str
     group: str
@@ -47,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Goal:
-    """``met`` is None where it was not measured."""
+    """A goal of the project: what is wanted, what was measured, and whether that meets it (None: not measured)."""
 
     name: str
     wanted: str
@@ -55,11 +58,14 @@ class Goal:
     met: bool | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was measured. ``unread`` are (line number, why) of prompts left out; ``examples`` hold at most twelve wins
-    and twelve losses of the process; ``batched`` says that prompts were painted side by side, so that seconds are
-    shares of the whole and not how long one waits."""
+    """The result of an evaluation: its prompts and trials, and from them every number.
+
+    ``unread`` are (line number, reason) of the prompts left out. ``examples`` are at most twelve prompts on which one-shot
+    and the process differ. ``batched`` says that prompts were painted side by side: a trial's seconds are then its share
+    of the whole time, and not how long one waits for it.
+    """
 
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -70,11 +76,12 @@ class Report:
     batched: bool = False
 
     def of(self, arm: str) -> list[Trial]:
+        """The trials of an arm."""
         return [t for t in self.trials if t.arm == arm]
 
     @cached_property
     def groups(self) -> dict[str, list[int]]:
-        """Which of the prompts each group has; groups without any are left out."""
+        """Group → indexes of its prompts; groups without any are left out."""
         members = {group: [i for i, p in enumerate(self.prompts) if group in p.groups] for group in GROUPS}
         return {group: rows for group, rows in members.items() if rows}
 
@@ -85,19 +92,19 @@ class Report:
 
     @cached_property
     def measured(self) -> dict[str, dict[str, dict[str, Estimate]]]:
-        """Every estimate, by group, arm and measure."""
+        """Group → arm → measure → estimate."""
         return {
             group: {arm: estimates(self._counts[arm][rows]) for arm in self.arms} for group, rows in self.groups.items()
         }
 
     def get(self, measure: str, arm: str = "process", group: str = "all") -> Estimate:
-        """One estimate; without a value where the group or the arm is not there."""
+        """One estimate; its value is None where the report lacks the group or the arm."""
         arms = self.measured.get(group, {})
         return arms[arm][measure] if arm in arms else Estimate(None, None, None, 0)
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """The process held against every other arm."""
+        """The process compared with every other arm, in each group of :data:`COMPARED`."""
         if "process" not in self.arms:
             return ()
         right = {arm: {(t.line, t.seed): t.right for t in self.of(arm)} for arm in self.arms}
@@ -115,23 +122,22 @@ class Report:
                 p = sign_test(*(sum(sign * gain > 0 for gain in by_prompt.values()) for sign in (1, -1)))
                 won, lost = (sum(gain == sign for _, gain in gains) for sign in (1, -1))
                 above = difference(self._counts["process"][rows], self._counts[arm][rows])
-                found.append(Difference(arm, group, above, won, lost, p))
+                found.append(Difference(other=arm, group=group, above=above, won=won, lost=lost, p=p))
         return tuple(found)
 
     def faults(self) -> dict[str, tuple[int, int]]:
-        """Wrong sketches of the process by what was wrong: how many, and how many its inspector rejected."""
-        wrong = [s for t in self.of("process") for s in t.steps if s.right is False]
-        every, caught = Counter(s.fault for s in wrong), Counter(s.fault for s in wrong if not s.accepted)
+        """Fault → (wrong sketches of the process with it, those of them that its inspector rejected), commonest first."""
+        wrong = [r for t in self.of("process") for r in t.steps if r.right is False]
+        every, caught = Counter(r.fault for r in wrong), Counter(r.fault for r in wrong if not r.accepted)
         return {fault: (n, caught[fault]) for fault, n in every.most_common()}
 
     def repaintings(self) -> tuple[int, int]:
         """Sketches that the process's repainting fixed, and broke."""
-        steps = [s for t in self.of("process") for s in t.steps]
-        fixed = sum(s.right is False and s.refined is True for s in steps)
-        return fixed, sum(s.right is True and s.refined is False for s in steps)
+        counts = [measures.MEASURES[measures.FIXES](t) for t in self.of("process")]
+        return int(sum(fixed for fixed, _ in counts)), int(sum(broken for _, broken in counts))
 
     def goals(self) -> list[Goal]:
-        """The project's goals for the full process, each with what was measured."""
+        """The project's goals for the full process."""
         there = [split for split in SPLITS if split in self.groups]
         n, k = len(self.prompts), len(self.seeds)
         size = Goal(
@@ -148,7 +154,7 @@ class Report:
             self._at_least("exact match, single object", 0.98, self.get("exact match", group="single")),
             self._at_least("inspector: balanced accuracy", 0.90, self.get("balanced accuracy")),
             self._at_least("inspector: right but incomplete", 0.95, self.get("right accepted, incomplete")),
-            # Who accepts everything meets that one: all that is incomplete, right or wrong, is held against it as well.
+            # An inspector that accepts everything meets the goal above, but not this one.
             self._at_least("inspector: right or wrong, incomplete", 0.95, self.get("accuracy, incomplete")),
             *self._process_goals(),
         ]
@@ -179,7 +185,7 @@ class Report:
                 fixed >= 3 * broken if fixed or broken else None,
             ),
             self._about_one("pictures / (steps + wrong sketches)", self.get("pictures / needed")),
-            # The steps planned may themselves be too many: held against the least as well.
+            # The plan may have too many steps, which the goal above does not see.
             self._about_one("pictures / (shapes + wrong sketches)", self.get("pictures / least")),
             Goal(
                 "did not end by itself", "none", f"{endless} of {len(trials)}" if trials else "–",
@@ -188,7 +194,7 @@ class Report:
         ]  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """All numbers and every trial as JSON values, without pictures."""
+        """All numbers and every trial as a JSON object, without pictures."""
         return {
             "seeds": list(self.seeds),
             "arms": {arm: ARMS[arm] for arm in self.arms},

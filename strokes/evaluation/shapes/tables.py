@@ -29,7 +29,7 @@ def text(report: Report) -> str:
     n, k = len(report.prompts), len(report.seeds)
     lines = [
         f"{n} prompt{'s'[: n > 1]}, {k} seed{'s'[: k > 1]}. After each number its 95 % interval (bootstrap over prompts, "
-        "all seeds of one batched).",
+        "all seeds of one together).",
         *_matches(report, "Exact match in %, by kind", ("all", *CATEGORIES)),
         *_matches(report, "Exact match in %, by split", (*SPLITS, "other", "held out", "3 or more")),
         "",

@@ -1,16 +1,16 @@
-"""What is kept of a painted prompt: a few numbers a round, judged from the pictures by the checker, and no picture."""
+"""Trials: what is kept of a painted prompt. Numbers and texts, judged from the pictures by the critic; no picture."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from math import hypot
 
 from ...errors import StrokesError
-from ...process.trajectory import Cost, Round, Trajectory
+from ...process.trajectory import Cost, Critique, Plan, Trajectory
 from ...shapes.checker import detect
 from ...shapes.compare import compare
 from ...shapes.critic import STEP_WRONG, Judgement, judge
@@ -18,27 +18,29 @@ from ...shapes.drawing import COLOURS, KINDS, Detection, Shape
 from ...shapes.language import read_prompt
 from ...shapes.scene_graph import RELATIONS, SceneGraph
 
-# A shape whose centre lies within so many pixels (at 64×64) of where it was is still there.
+# Most pixels (at 64×64) by which the centre of a shape may move and the shape still count as the same one.
 SAME_PLACE = 3.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Objects that an instruction does not touch: how many there were, how many are ``still`` there afterwards, and by
-    how many pixels (at 64×64) the centres of these moved, in all."""
+    """The drift of the objects that an instruction does not touch: their number, how many are ``still`` there afterwards,
+    and the sum of the distances (in pixels at 64×64) by which the centres of these moved."""
 
     objects: int = 0
     still: int = 0
     shift: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class JudgedRound:
-    """A round, judged. ``right`` is the checker's truth of the sketch, None where the plan's description cannot be read;
-    ``complete`` whether the canvas should hold all of the prompt by then; ``fault`` what is wrong ("" where nothing is).
+    """An inspected round of a process, judged from its pictures.
 
-    ``refined`` is the truth of the repainted picture, None where nothing was repainted. ``drift`` compares the canvas
-    with the sketch, ``refined_drift`` the sketch with the repainting.
+    ``right`` says whether the critic finds no fault in the sketch, None where the plan's description cannot be read;
+    ``fault`` is the fault, "" for none; ``complete`` says whether the canvas should hold all of the prompt by then.
+    ``accepted``, ``critique`` and ``correction`` are the model's own inspection. ``refined`` says whether the repainted
+    picture is right, None where nothing was repainted. ``drift`` is from the canvas to the sketch, ``refined_drift``
+    from the sketch to the repainting.
     """
 
     right: bool | None
@@ -51,14 +53,25 @@ class JudgedRound:
     drift: Drift = Drift()
     refined_drift: Drift = Drift()
 
+    @property
+    def fixed(self) -> bool:
+        """Whether repainting made a wrong picture right."""
+        return self.right is False and self.refined is True
 
-@dataclass(frozen=True)
+    @property
+    def broken(self) -> bool:
+        """Whether repainting made a right picture wrong."""
+        return self.right is True and self.refined is False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A prompt (by its ``line``) of so many ``objects``, painted by one arm with one seed, and what the checker says of
-    the last picture.
+    """One painting of the benchmark: a prompt (``line`` of its file, number of ``objects``) by one arm with one seed, and
+    the checker's answer for the last picture (``right``, ``reasons``).
 
-    ``pictures`` are those painted; ``ended`` says whether a process ended by itself, None where it had no choice.
-    ``own_words`` counts critiques that should have been another prompt's, where no other prompt had one.
+    ``pictures`` is how many were painted; ``steps`` are the judged rounds. ``ended`` says whether a process ended by
+    itself, None for arms that cannot. ``own_words`` counts rejections of the arm "shuffled" that kept their own
+    critique, because no other prompt had one.
     """
 
     line: int
@@ -75,55 +88,66 @@ class Trial:
 
 
 def judge_rounds(trajectory: Trajectory, prompt: SceneGraph) -> tuple[JudgedRound, ...]:
-    """Every inspected round of a process, judged; each picture is read once."""
-    steps, canvas = [], list[Detection]()
-    for done in trajectory.rounds:
-        if done.sketch is None or done.critique is None:
+    """The inspected rounds of a process, judged in order. Each picture is read once."""
+    judged, canvas = [], list[Detection]()
+    for round_ in trajectory.rounds:
+        if round_.sketch is None or round_.critique is None:
             break
-        sketch = detect(done.sketch.picture.image)
-        repainted = done.refinement.picture if done.refinement else None
+        sketch = detect(round_.sketch.picture.image)
+        repainted = round_.refinement.picture if round_.refinement else None
         refined = None if repainted is None else detect(repainted.image)
-        steps.append(_judge(done, prompt, canvas, sketch, refined))
+        judged.append(_judge(round_.plan, round_.critique, prompt, canvas, sketch, refined))
         canvas = sketch if refined is None else refined
-    return tuple(steps)
+    return tuple(judged)
 
 
 def _judge(
-    done: Round,
+    plan: Plan,
+    critique: Critique,
     prompt: SceneGraph,
     canvas: Sequence[Detection],
     sketch: Sequence[Detection],
     refined: Sequence[Detection] | None,
 ) -> JudgedRound:
-    critique = done.critique
-    assert critique
-    said = (critique.explanation, critique.correction)
+    judged = JudgedRound(
+        right=None,
+        complete=False,
+        accepted=critique.accepted,
+        critique=critique.explanation,
+        correction=critique.correction,
+    )
     try:
-        planned = read_prompt(done.plan.description)
+        planned = read_prompt(plan.description)
     except StrokesError:
-        return JudgedRound(None, False, critique.accepted, "", *said)
-    verdict = judge(prompt, planned, canvas, sketch)
-    complete = len(verdict.graph.objects) == len(prompt.objects)
-    right = not verdict.correction
-    fault = "" if right else verdict.explanation
-    drift = drifted(done.plan.instruction, planned, canvas, sketch)
-    step = (right, complete, critique.accepted, fault, *said)
+        return judged
+    judgement = judge(prompt, planned, canvas, sketch)
+    right = not judgement.correction
+    judged = replace(
+        judged,
+        right=right,
+        complete=len(judgement.graph.objects) == len(prompt.objects),
+        fault="" if right else judgement.explanation,
+        drift=drifted(plan.instruction, planned, canvas, sketch),
+    )
     if refined is None:
-        return JudgedRound(*step, None, drift)
-    after = drifted(critique.correction, planned, sketch, refined)
-    return JudgedRound(*step, _mended(prompt, verdict, refined), drift, after)
+        return judged
+    return replace(
+        judged,
+        refined=_mended(prompt, judgement, refined),
+        refined_drift=drifted(critique.correction, planned, sketch, refined),
+    )
 
 
-def _mended(prompt: SceneGraph, verdict: Judgement, refined: Sequence[Detection]) -> bool:
-    """Whether a repainting shows what the canvas should hold; where the plan contradicted the prompt, it may also paint
-    more of the prompt than the plan spoke of."""
-    if not compare(verdict.graph, refined).faults:
+def _mended(prompt: SceneGraph, judgement: Judgement, refined: Sequence[Detection]) -> bool:
+    """Whether a repainting is right: it shows what the canvas should hold or, where the plan contradicted the prompt, any
+    subgraph of the prompt with at least these objects."""
+    if not compare(judgement.graph, refined).faults:
         return True
-    if not verdict.explanation.startswith(STEP_WRONG):
+    if not judgement.explanation.startswith(STEP_WRONG):
         return False
-    least, n = Counter(verdict.graph.objects), len(prompt.objects)
-    parts = (prompt.subgraph(keep) for k in range(1, n + 1) for keep in combinations(range(n), k))
-    return any(Counter(part.objects) >= least and not compare(part, refined).faults for part in parts)
+    least, n = Counter(judgement.graph.objects), len(prompt.objects)
+    subgraphs = (prompt.subgraph(keep) for k in range(1, n + 1) for keep in combinations(range(n), k))
+    return any(Counter(graph.objects) >= least and not compare(graph, refined).faults for graph in subgraphs)
 
 
 _NAME = re.compile(rf"\b(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)})\b")
@@ -131,9 +155,9 @@ _PLACE = re.compile("|".join(RELATIONS))
 
 
 def touched(instruction: str) -> set[str] | None:
-    """Names of the shapes that an instruction changes: none where it only adds, None where it may mean all of them.
+    """Names of the shapes that an instruction changes: the empty set where it only adds, None where it may change all.
 
-    What comes after a direction says where, and is not touched.
+    Names after a direction ("left of the …") only say where, and are left out.
     """
     if instruction.startswith("add "):
         return set()
@@ -141,13 +165,13 @@ def touched(instruction: str) -> set[str] | None:
 
 
 def drifted(instruction: str, planned: SceneGraph, before: Sequence[Detection], after: Sequence[Detection]) -> Drift:
-    """What became of the shapes that were clear before, are planned, and are not touched by the instruction."""
+    """The drift of the shapes that were clear ``before``, are planned, and are not touched by the instruction."""
     names = touched(instruction)
     if names is None:
         return Drift()
     wanted = Counter(thing.name for thing in planned.objects)
     held = Counter(s.shape.name for s in before)
-    # One too many of a name: which of them should go is open.
+    # Where there are more of a name than planned, any of them may go, so none of them counts.
     stays = {name for name in held if held[name] <= wanted[name] and name not in names}
     old = [s.shape for s in before if s.clear and s.shape.name in stays]
     new = [s.shape for s in after if s.clear]
