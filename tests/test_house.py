@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 
 # A room (the longest name that a module begins with) and the rooms that it may import.
@@ -81,7 +79,6 @@ def imports(module: str, path: Path, known: dict[str, Path]) -> set[str]:
     return {name for name in found if room_of(name)}
 
 
-@pytest.mark.xfail(reason="five imports are still to be mended")
 def test_rooms_import_only_what_they_may():
     known = modules()
     assert not [name for name in known if not room_of(name) and name != "strokes"]

@@ -140,7 +140,10 @@ def test_verdicts_say_why(prompt, shapes, reasons):
 @pytest.mark.parametrize(("dx", "dy", "ok"), [(30, 28, True), (30, 32, False), (9.5, 3, True), (7, 1, False)])
 def test_a_relation_needs_eight_pixels_and_its_own_axis(dx, dy, ok, monkeypatch):
     # Shapes so near each other run together, so the reading is given here and only the relation judged.
-    found = [Found("red", "circle", 20, 20, 250, 1.0), Found("blue", "square", 20 + dx, 20 + dy, 250, 1.0)]
+    found = [
+        Found(colour="red", kind="circle", x=20, y=20, area=250, overlap=1.0),
+        Found(colour="blue", kind="square", x=20 + dx, y=20 + dy, area=250, overlap=1.0),
+    ]
     monkeypatch.setattr("strokes.shapes.checker.read_picture", lambda image: found)
     assert check(picture(RED), read_prompt("a red circle left of a blue square")).ok is ok
 
