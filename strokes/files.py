@@ -57,15 +57,32 @@ def _cannot_write(path: Path, error: OSError | SafetensorError) -> StrokesError:
     return StrokesError(f"cannot write {path} ({reason or error}): make room there, or choose another place")
 
 
+def check_regular(path: Path) -> None:
+    """Raise OSError for a folder, a device or a pipe, of which the last two might be read without end."""
+    if path.exists() and not path.is_file():
+        raise OSError("no regular file")
+
+
+def load_json(path: Path) -> Any:
+    """The value in a JSON file. Raises OSError where it cannot be read, ValueError where it is no JSON or nested too deep."""
+    check_regular(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
 def read_json(path: Path, required: bool = True) -> dict[str, Any]:
-    """The object in a JSON file; {} where it is missing and not required."""
+    """The object in a JSON file of a model or a run; {} where it is missing and not required. Raises StrokesError."""
     if not required and not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path)
     except FileNotFoundError:
         raise StrokesError(f"{path.parent} holds no {path.name}, which is needed beside the weights") from None
-    except (ValueError, RecursionError) as error:
+    except OSError as error:
+        raise StrokesError(f"{path} cannot be read ({error.strerror or error}); {AGAIN}") from None
+    except ValueError as error:
         raise StrokesError(f"{path} is not valid JSON ({error}); {AGAIN}") from None
     if not isinstance(found, dict):
         raise StrokesError(f"{path} holds no JSON object; {AGAIN}")
@@ -74,7 +91,7 @@ def read_json(path: Path, required: bool = True) -> dict[str, Any]:
 
 def open_safetensors(path: Path) -> Any:
     """An open safetensors file; a missing, truncated or foreign one is a one-line error."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         return safe_open(path, "pt")

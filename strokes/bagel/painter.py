@@ -125,6 +125,13 @@ class BagelPainter:
     def _latents(self, picture: Picture) -> Tensor:
         """Scaled latents ``[C, h, w]`` of a picture: its own where they are this autoencoder's, else encoded."""
         if picture.latents is not None and picture.codec == self.checkpoint.codec:
+            config, (width, height) = self.checkpoint.model.config, picture.image.size
+            expected = (config.latent_channels, height // config.vae_downsample, width // config.vae_downsample)
+            if picture.latents.shape != expected:
+                raise StrokesError(
+                    f"a picture's latents have shape {list(picture.latents.shape)}, and {self.profile.name} needs "
+                    f"{list(expected)} for {width}×{height}: replace the picture, or restore the trajectory from a backup"
+                )
             return torch.from_numpy(picture.latents)
         if picture.digest not in self._encoded:
             while len(self._encoded) >= ENCODED:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import StrokesError
+from ..files import check_regular
 
 # Formats that are opened. Pillow knows others that start programs (PostScript) or are no pictures to paint on.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
@@ -65,7 +66,7 @@ def open_image(path: str | Path) -> Image.Image:
     Raises :class:`StrokesError` where it is none, truncated, too large, or has tones that do not fit 8 bits.
     """
     try:
-        return to_rgb(_eight_bits(ImageOps.exif_transpose(read_image(path)), path))
+        return upright_rgb(read_image(path), path)
     except FileNotFoundError:
         raise StrokesError(f"no picture at {path}") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -75,13 +76,18 @@ def open_image(path: str | Path) -> Image.Image:
 def read_image(path: str | Path) -> Image.Image:
     """A picture file of one of :data:`FORMATS`, as Pillow reads it. Raises OSError, SyntaxError, ValueError or
     DecompressionBombError where it is none, is no regular file (a pipe would never end) or has too many pixels."""
-    if Path(path).exists() and not Path(path).is_file():
-        raise OSError("no regular file")
+    check_regular(Path(path))
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise OSError(f"{image.width}×{image.height}, at most {MAX_PIXELS // 10**6} megapixels are read")
         image.load()
     return image
+
+
+def upright_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """What a picture file from outside shows: turned as its EXIF data say, in RGB. Raises StrokesError that names
+    ``path`` for tones that do not fit 8 bits."""
+    return to_rgb(_eight_bits(ImageOps.exif_transpose(image), path))
 
 
 def _eight_bits(image: Image.Image, path: str | Path) -> Image.Image:

@@ -8,28 +8,47 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file as save_tensors
 
 from ..errors import StrokesError
-from ..files import write_whole
-from .pictures import Picture, read_image, to_rgb
-from .trajectory import FORMAT_VERSION, Cost, Critique, End, Origin, Painting, Plan, Refinement, Trajectory
+from ..files import check_regular, load_json, write_whole
+from .pictures import Picture, read_image, to_rgb, upright_rgb
+from .trajectory import (
+    FORMAT_VERSION,
+    Author,
+    Cost,
+    Critique,
+    End,
+    Origin,
+    OutOfOrder,
+    Painting,
+    Plan,
+    Refinement,
+    Trajectory,
+)
 
 DOCUMENT, PICTURES = "trajectory.json", "pictures"
 LONGEST_SIDE = 16384
 LARGEST_LATENT = 1e4
 _OWN_FILE = re.compile(r"(start|round\d+-(sketch|refined))-[0-9a-f]{12}\.(png|safetensors)")
-_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "int | None": (int, type(None))}
+# The types that a field of a dataclass may have in JSON, by its annotation.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "int | None": (int, type(None)),
+}
 T = TypeVar("T")
 
 
@@ -39,9 +58,8 @@ def save(trajectory: Trajectory, folder: Path | str) -> Path:
     Interrupted at any point, the folder still loads as it was. Raises StrokesError where it cannot be written.
     """
     folder = Path(folder)
-    if problem := _impossible(_encode(trajectory, {})):
-        raise StrokesError(f"{folder}: cannot save the trajectory: {problem}")
     try:
+        _check(trajectory)
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
         refs = {id(picture): _save_picture(picture, name, folder) for name, picture in trajectory.pictures}
         document = {"version": FORMAT_VERSION, **_encode(trajectory, refs)}
@@ -51,8 +69,9 @@ def save(trajectory: Trajectory, folder: Path | str) -> Path:
         for path in (folder / PICTURES).iterdir():
             if _OWN_FILE.fullmatch(path.name) and path.name not in used:
                 path.unlink()
-    except OSError as error:
-        raise StrokesError(f"{folder}: cannot save the trajectory: {error.strerror or error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise StrokesError(f"{folder}: cannot save the trajectory: {reason}") from error
     return folder / DOCUMENT
 
 
@@ -63,25 +82,40 @@ def load(path: Path | str) -> Trajectory:
     anything missing, damaged or made by a newer version.
     """
     path = Path(path)
-    path = path / DOCUMENT if path.is_dir() else path
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        path = path / DOCUMENT if path.is_dir() else path
+        document = load_json(path)
     except FileNotFoundError:
         raise StrokesError(f"{path}: no such file; choose a trajectory folder or its {DOCUMENT}") from None
     except OSError as error:
         raise StrokesError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise StrokesError(f"{path}: not a trajectory document (not JSON)") from error
-    if not isinstance(document, dict) or type(version := document.get("version")) is not int:
+    version = document.get("version") if isinstance(document, dict) else None
+    if type(version) is not int or not 0 < version < 2**31:
         raise StrokesError(f"{path}: not a trajectory document (no version)")
     if version > FORMAT_VERSION:
         raise StrokesError(f"{path}: made by a newer version of Strokes (format {version}); update to open it")
     try:
-        if problem := _impossible(document):
-            raise ValueError(problem)
+        _check_values(document)
         return _Reader(path).trajectory(document)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise StrokesError(f"{path}: not a complete trajectory document ({error})") from error
+    except _Damaged as error:
+        raise StrokesError(f"{path}: not a complete trajectory document ({error}); restore it from a backup") from error
+
+
+class _Damaged(ValueError):
+    """What is wrong with a value of a document."""
+
+
+def _check(trajectory: Trajectory) -> None:
+    """Raise ValueError for what would not load again."""
+    _size(trajectory.size)
+    _check_values(_encode(trajectory, {}))
+    for name, picture in trajectory.pictures:
+        if (latents := picture.latents) is not None:
+            dtype = "F32" if latents.dtype == np.float32 else str(latents.dtype)
+            if problem := _shape_problem(dtype, latents.shape, picture.image.size) or _value_problem(latents):
+                raise ValueError(f"{name}: {problem}")
 
 
 def _save_picture(picture: Picture, name: str, folder: Path) -> dict[str, Any]:
@@ -105,24 +139,24 @@ def _encode(value: Any, refs: dict[int, dict[str, Any]]) -> Any:
     return [_encode(item, refs) for item in value] if isinstance(value, tuple) else value
 
 
-def _impossible(document: Any) -> str:
-    """What no document may hold: a number that is infinite, not a number or beyond 64 bits, or text that is not Unicode;
-    "" where there is none of it."""
+def _check_values(document: Any) -> None:
+    """Raise _Damaged for numbers that are infinite, not a number or beyond 64 bits, and for text that is not Unicode."""
     left = [document]
     while left:
         value = left.pop()
         if isinstance(value, dict):
             left += (*value, *value.values())
-        elif isinstance(value, list):
+        elif isinstance(value, (list, tuple)):
             left += value
-        elif isinstance(value, float) and not isfinite(value) or isinstance(value, int) and abs(value) >= 2**64:
-            return f"{value if isinstance(value, float) else 'a whole number beyond 64 bits'} is no number it can hold"
+        elif isinstance(value, float) and not isfinite(value):
+            raise _Damaged(f"{value} is no number it can hold")
+        elif isinstance(value, int) and abs(value) >= 2**64:
+            raise _Damaged("a whole number beyond 64 bits is no number it can hold")
         elif isinstance(value, str):
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                return f"text with a lone surrogate, {value[error.start]!a}"
-    return ""
+                raise _Damaged(f"text with a lone surrogate, {value[error.start]!a}") from None
 
 
 def _pixels(image: Image.Image) -> str:
@@ -131,97 +165,152 @@ def _pixels(image: Image.Image) -> str:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Decodes one document. Unknown keys are ignored and missing ones take their defaults, so older documents load."""
+    """Decodes one document. Unknown keys are ignored and missing ones take their defaults, so older documents load.
+
+    Raises _Damaged for a value that cannot be, and StrokesError that names a picture's file.
+    """
 
     path: Path
 
     def trajectory(self, doc: dict[str, Any]) -> Trajectory:
-        size = _size(doc["size"])
+        size, rounds, end = _size(_required(doc, "size")), _required(doc, "rounds"), doc.get("end")
         start = self.picture(doc.get("start"), size)
         trajectory = self.make(Trajectory, doc, size=size, start=start, rounds=(), end=None)
-        for round_ in doc["rounds"]:
-            trajectory = trajectory.with_plan(self.turn(Plan, round_["plan"]))
-            if sketch := round_.get("sketch"):
-                picture = self.picture(sketch["picture"], size)
+        if not isinstance(rounds, list):
+            raise _Damaged("rounds should be a list")
+        for round_ in rounds:
+            trajectory = self.with_round(trajectory, _object(round_, "a round"))
+        return trajectory if end is None else trajectory.with_end(self.turn(End, _object(end, "end")))
+
+    def with_round(self, trajectory: Trajectory, doc: dict[str, Any]) -> Trajectory:
+        plan = _object(_required(doc, "plan"), "plan")
+        turns = {
+            key: _object(doc[key], key) for key in ("sketch", "critique", "refinement") if doc.get(key) is not None
+        }
+        try:
+            trajectory = trajectory.with_plan(self.turn(Plan, plan))
+            if sketch := turns.get("sketch"):
+                picture = self.picture(_object(_required(sketch, "picture"), "picture"), trajectory.size)
                 trajectory = trajectory.with_sketch(self.turn(Painting, sketch, picture=picture))
-            if critique := round_.get("critique"):
+            if critique := turns.get("critique"):
                 trajectory = trajectory.with_critique(self.turn(Critique, critique))
-            if refinement := round_.get("refinement"):
-                picture = self.picture(refinement.get("picture"), size)
+            if refinement := turns.get("refinement"):
+                picture = self.picture(refinement.get("picture"), trajectory.size)
                 trajectory = trajectory.with_refinement(self.turn(Refinement, refinement, picture=picture))
-        end = doc.get("end")
-        return trajectory.with_end(self.turn(End, end)) if end else trajectory
+        except OutOfOrder as error:
+            raise _Damaged(str(error)) from None
+        return trajectory
 
     def turn(self, kind: type[T], doc: dict[str, Any], **decoded: Any) -> T:
-        origin = doc.get("origin", {})
-        cost = self.make(Cost, origin.get("cost", {}))
-        settings = dict(origin.get("settings", {}))
+        origin = _object(doc.get("origin", {}), "origin")
+        cost = self.make(Cost, _object(origin.get("cost", {}), "cost"))
+        if not all(0 <= value < 2**64 for value in (cost.model_calls, cost.tokens, cost.seconds)):
+            raise _Damaged("a cost below 0 or beyond 64 bits")
+        settings = _object(origin.get("settings", {}), "settings")
         return self.make(kind, doc, origin=self.make(Origin, origin, cost=cost, settings=settings), **decoded)
 
     def make(self, kind: type[T], doc: dict[str, Any], **decoded: Any) -> T:
         known = {f.name: doc[f.name] for f in fields(kind) if f.name in doc and f.name not in decoded}  # type: ignore
         for f in fields(kind):  # type: ignore
-            if f.name not in known:
-                continue
-            value, wanted = known[f.name], _TYPES.get(str(f.type), object)
-            if not isinstance(value, wanted) or isinstance(value, bool) and wanted not in (bool, object):
-                raise ValueError(f"{f.name} should be {f.type}")
+            if f.name in known:
+                _check_type(known[f.name], str(f.type), f.name)
+            elif f.name not in decoded and f.default is f.default_factory is MISSING:
+                raise _Damaged(f"{f.name} is missing")
         return kind(**known, **decoded)
 
-    def picture(self, ref: dict[str, Any] | None, size: tuple[int, int]) -> Picture | None:
+    def picture(self, ref: Any, size: tuple[int, int]) -> Picture | None:
         if ref is None:
             return None
-        path = self.inside(ref["file"])
+        path = self.inside(_required(_object(ref, "picture"), "file"))
         # The canvas may have been resized since; a document of before that was possible has one size only.
         width, height = _size(ref.get("size", size))
         try:
-            image = read_image(path)
+            stored = read_image(path)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise StrokesError(f"{path}: the picture is missing or damaged; restore it from a backup") from error
+        unchanged = _pixels(stored) == ref.get("pixels")
+        image = to_rgb(stored) if unchanged else upright_rgb(stored, path)
         if image.size != (width, height):
             raise StrokesError(f"{path}: {image.width}×{image.height}, but it was painted at {width}×{height}")
-        if "latents" not in ref or _pixels(image) != ref["pixels"]:
-            return Picture(to_rgb(image))
-        path = self.inside(ref["latents"])
-        try:
-            latents = load_file(path)["latents"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise StrokesError(f"{path}: the latents are missing or damaged; restore them from a backup") from error
-        _check_latents(latents, image.size, path)
-        return Picture(to_rgb(image), latents, str(ref["codec"]))
+        if "latents" not in ref or not unchanged:
+            return Picture(image)
+        codec = _required(ref, "codec")
+        _check_type(codec, "str", "codec")
+        return Picture(image, _read_latents(self.inside(ref["latents"]), image.size), codec)
 
-    def inside(self, name: str) -> Path:
+    def inside(self, name: Any) -> Path:
+        """The path of a file of the trajectory by its name in the document."""
+        _check_type(name, "str", "a picture's file")
         folder = self.path.parent.resolve()
         try:
             path = (folder / name).resolve()
-        except OSError as error:
-            raise StrokesError(f"{self.path}: the picture {name!r} cannot be looked up: {error.strerror}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # over-long, NUL, links in a circle
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise StrokesError(f"{self.path}: the picture {name[:80]!r} cannot be looked up: {reason}") from None
         if not path.is_relative_to(folder):
-            raise StrokesError(f"{self.path}: the picture {name} lies outside the trajectory's folder")
+            raise StrokesError(f"{self.path}: the picture {name[:80]} lies outside the trajectory's folder")
         return path
 
 
+def _required(doc: dict[str, Any], key: str) -> Any:
+    if key not in doc:
+        raise _Damaged(f"{key} is missing")
+    return doc[key]
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _Damaged(f"{what} should be an object")
+    return value
+
+
+def _check_type(value: Any, annotation: str, what: str) -> None:
+    """Raise _Damaged for a value of another type than a dataclass's field; True and False are no numbers."""
+    if annotation == "Author":
+        if value not in get_args(Author):
+            raise _Damaged(f"{what} should be {' or '.join(get_args(Author))}")
+        return
+    wanted = _TYPES.get(annotation, (object,))
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted and object not in wanted):
+        raise _Damaged(f"{what} should be {annotation}")
+
+
 def _size(value: Any) -> tuple[int, int]:
-    """A canvas as (width, height). Raises ValueError where it is none."""
+    """A canvas as (width, height). Raises _Damaged where it is none."""
     if not isinstance(value, (list, tuple)) or len(value) != 2 or any(type(side) is not int for side in value):
-        raise ValueError("a size should be two whole numbers, width and height")
+        raise _Damaged("a size should be two whole numbers, width and height")
     width, height = value
     if not 1 <= min(width, height) <= max(width, height) <= LONGEST_SIDE:
-        raise ValueError(f"a canvas of {width}×{height}; sides are from 1 to {LONGEST_SIDE} pixels")
+        raise _Damaged(f"a canvas of {width}×{height}; sides are from 1 to {LONGEST_SIDE} pixels")
     return width, height
 
 
-def _check_latents(latents: np.ndarray, size: tuple[int, int], path: Path) -> None:
-    """Raise StrokesError unless ``latents`` are finite floats ``[C, h, w]`` on a grid that divides both sides alike."""
-    if latents.dtype.kind != "f" or latents.ndim != 3 or not latents.size:
-        raise StrokesError(
-            f"{path}: {latents.dtype} latents of shape {list(latents.shape)}; restore them from a backup"
-        )
-    (width, height), (rows, columns) = size, latents.shape[1:]
+def _read_latents(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The latents of a picture of ``size``, checked by the header before they are read. Raises StrokesError."""
+    try:
+        check_regular(path)
+        with safe_open(path, "np") as file:
+            header = file.get_slice("latents")
+            problem = _shape_problem(header.get_dtype(), header.get_shape(), size)
+            latents = None if problem else file.get_tensor("latents")
+    except (OSError, SafetensorError) as error:
+        raise StrokesError(f"{path}: the latents are missing or damaged; restore them from a backup") from error
+    if latents is None or (problem := _value_problem(latents)):
+        raise StrokesError(f"{path}: {problem}; restore them from a backup")
+    return latents
+
+
+def _shape_problem(dtype: str, shape: Sequence[int], size: tuple[int, int]) -> str:
+    """Why these are no latents of a picture of ``size``: floats ``[C, h, w]`` on a grid that divides both sides alike; ""
+    where they are."""
+    if dtype != "F32" or len(shape) != 3 or 0 in shape:
+        return f"{dtype} latents of shape {list(shape)}, where F32 of [C, h, w] was expected"
+    (width, height), (rows, columns) = size, shape[1:]
     if width % columns or height % rows or width // columns != height // rows:
-        raise StrokesError(
-            f"{path}: latents of {columns}×{rows} do not fit a picture of {width}×{height}; restore both"
-        )
+        return f"latents of {columns}×{rows} do not fit a picture of {width}×{height}"
+    return ""
+
+
+def _value_problem(latents: np.ndarray) -> str:
     # Scaled latents have about unit variance. NaN compares as false.
-    if not (np.abs(latents) <= LARGEST_LATENT).all():
-        raise StrokesError(f"{path}: the latents hold NaN or values that no picture has; restore them from a backup")
+    return "" if (np.abs(latents) <= LARGEST_LATENT).all() else "the latents hold NaN or values that no picture has"

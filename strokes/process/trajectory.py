@@ -20,6 +20,10 @@ Author = Literal["model", "user"]
 Stage = Literal["plan", "sketch", "inspect", "refine", "ended"]
 
 
+class OutOfOrder(StrokesError):
+    """Another stage comes next."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """``model_calls`` are network evaluations while painting, ``tokens`` are text tokens written."""
@@ -114,7 +118,7 @@ Turn = Plan | Painting | Critique | Refinement | End
 class Trajectory:
     """A prompt, a canvas of ``size`` (width, height) pixels, and the rounds so far.
 
-    The ``with_…`` methods raise StrokesError where another stage comes next.
+    The ``with_…`` methods raise OutOfOrder where another stage comes next.
     """
 
     prompt: str
@@ -183,11 +187,11 @@ class Trajectory:
         return sum((turn.origin.cost for turn in self.turns), Cost())
 
     def expect(self, stage: Stage) -> None:
-        """Raise StrokesError unless ``stage`` comes next."""
+        """Raise OutOfOrder unless ``stage`` comes next."""
         if self.stage == "ended":
-            raise StrokesError(f"cannot {stage}: the trajectory is finished")
+            raise OutOfOrder(f"cannot {stage}: the trajectory is finished")
         if self.stage != stage:
-            raise StrokesError(
+            raise OutOfOrder(
                 f"cannot {stage} now: round {self.round_index + 1} of the trajectory expects {self.stage} next"
             )
 
