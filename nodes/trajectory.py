@@ -22,6 +22,8 @@ from .sockets import ALIASES, STAGES, TrajectorySocket, image_outputs, model_inp
 from .values import image_from, image_to, latent_from, outputs_of
 
 PICTURES = ("last", "sketch", "refined", "start")
+LONGEST_NAME = 200
+NAMES = f"give folders and a name under ComfyUI's output, each of at most {LONGEST_NAME} bytes"
 
 
 class StrokesReplaceImage(io.ComfyNode):
@@ -167,7 +169,13 @@ class StrokesSaveTrajectory(io.ComfyNode):
     def execute(cls, trajectory: Trajectory, filename_prefix: str) -> io.NodeOutput:
         output = folder_paths.get_output_directory()
         with reporting("Save Trajectory"):
-            folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
+            check_name("filename_prefix", filename_prefix)
+            if not Path(output, filename_prefix).parent.resolve().is_relative_to(Path(output).resolve()):
+                raise StrokesError(f"filename_prefix '{filename_prefix}' leads out of ComfyUI's output folder: {NAMES}")
+            try:
+                folder, name, counter, _, _ = folder_paths.get_save_image_path(filename_prefix, output)
+            except OSError as error:
+                raise StrokesError(f"filename_prefix '{filename_prefix}': {error.strerror or error}; {NAMES}") from None
             path = os.path.join(folder, f"{name}_{counter:05}_")
             store.save(trajectory, path)
         image = trajectory.picture.image if trajectory.picture else None
@@ -218,8 +226,21 @@ class StrokesLoadTrajectory(io.ComfyNode):
             return io.NodeOutput(store.load(find_trajectory(path)))
 
 
+def check_name(what: str, name: str) -> None:
+    """Raise StrokesError for a name that no file can have; ``what`` is the input it was given on."""
+    try:
+        parts = name.encode().replace(b"\\", b"/").split(b"/")
+    except UnicodeEncodeError:
+        raise StrokesError(f"{what}: the name is not valid Unicode; {NAMES}") from None
+    if not name.isprintable():
+        raise StrokesError(f"{what} {name[:40]!r}: the name has control characters; {NAMES}")
+    if max(map(len, parts)) > LONGEST_NAME or len(name) > 10 * LONGEST_NAME:
+        raise StrokesError(f"{what} '{name[:40]}…': the name is too long; {NAMES}")
+
+
 def find_trajectory(name: str) -> Path:
     """A trajectory's folder by its name under ComfyUI's output or input; StrokesError where there is none."""
+    check_name("path", name)
     places = [Path(folder_paths.get_output_directory()), Path(folder_paths.get_input_directory())]
     for place in places:
         folder = (place / name).resolve()

@@ -176,6 +176,7 @@ def test_training_without_its_packages_says_what_brings_them(tmp_path, monkeypat
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_one_line_and_nothing_half_written(tmp_path, monkeypatch):
     write = Path.write_text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -32,7 +33,38 @@ def test_types(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+FILES = [path for folder in ("strokes", "nodes", "model_loader", "tests") for path in ROOT.glob(f"{folder}/**/*.py")]
+OURS = [path for path in FILES if "tests" not in path.relative_to(ROOT).parts]
+
+
 def test_no_file_is_long():
-    folders = ("strokes", "nodes", "model_loader", "tests")
-    files = [path for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")]
-    assert not {path.name: n for path in files if (n := len(path.read_text().splitlines())) > 500}
+    assert not {path.name: n for path in FILES if (n := len(path.read_text().splitlines())) > 400}
+
+
+def is_free(function: ast.FunctionDef) -> bool:
+    """ComfyUI calls ``execute``, typer the commands, and the painter protocol's methods are what a model needs."""
+    commands = ("paint", "show", "evaluate_shapes", "train_embedded_command", "train_ablations_command")
+    return function.name in ("execute", "paint_picture", *commands)
+
+
+def test_no_function_takes_more_than_seven():
+    long = []
+    for path in OURS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not is_free(node):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len([a for a in given if a.arg not in ("self", "cls")]) > 7:
+                    long.append(f"{path.name}:{node.lineno} {node.name}")
+    assert not long, long
+
+
+def test_large_dataclasses_are_built_by_keyword():
+    positional = []
+    for path in OURS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                marks = [ast.unparse(d) for d in node.decorator_list if ast.unparse(d).startswith("dataclass")]
+                fields = [line for line in node.body if isinstance(line, ast.AnnAssign)]
+                if marks and len(fields) > 4 and "kw_only=True" not in marks[0]:
+                    positional.append(f"{path.name}:{node.lineno} {node.name} ({len(fields)})")
+    assert not positional, positional

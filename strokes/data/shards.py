@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 VERSION = 4
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"shard-\d{5,}")
+# How a shape is written: its numbers in this order.
+_SHAPE = ("colour", "kind", "x", "y", "r")
 _DRAWINGS = ("canvas", "sketch", "seen", "refined", "scene")
 # JSON keys of fields, where they differ: version 0.1.0 wrote them.
 _KEYS = {"caption": "sight"}
@@ -57,7 +59,7 @@ def from_record(record: dict[str, Any], pictures: Sequence[StoredPicture]) -> Sa
     def drawing(value: Any) -> Any:
         if isinstance(value, int):
             return pictures[value]
-        return None if value is None else [Shape(*row) for row in value]
+        return None if value is None else [Shape(**dict(zip(_SHAPE, row, strict=True))) for row in value]
 
     names = {key: name for name, key in _KEYS.items()}
     values = {names.get(key, key): drawing(value) if key in _DRAWINGS else value for key, value in record.items()}

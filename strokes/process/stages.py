@@ -69,7 +69,7 @@ def begin(
         size = profile.size_for(image.image if isinstance(image, Picture) else image) if image else profile.size
     profile.check_size(size)
     start = picture_from(image, size) if image else None
-    return Trajectory(prompt, size, start, model=profile.name)
+    return Trajectory(prompt=prompt, size=size, start=start, model=profile.name)
 
 
 def plan(
@@ -101,7 +101,13 @@ def plan(
     if parsed.ends and written.ended:
         return trajectory.with_end(End(origin))
     problem = "the model wrote no plan" if parsed.ends else parsed.problem
-    said = Plan(parsed.instruction, parsed.description, written.text, problem, origin)
+    said = Plan(
+        instruction=parsed.instruction,
+        description=parsed.description,
+        text=written.text,
+        problem=problem,
+        origin=origin,
+    )
     return trajectory.with_plan(_described(painter, said, description) if description else said)
 
 
@@ -109,7 +115,9 @@ def _given_plan(painter: Painter, instruction: str, description: str) -> Plan:
     """A person's plan, for which the model is not asked."""
     text = dialect_of(painter.profile).write_plan(instruction, description)
     painter.check_text(text)
-    return Plan(instruction.strip(), description.strip(), text, origin=Origin("user"))
+    return Plan(
+        instruction=instruction.strip(), description=description.strip(), text=text, origin=Origin(author="user")
+    )
 
 
 def _described(painter: Painter, said: Plan, description: str) -> Plan:
@@ -135,7 +143,7 @@ def sketch(
         return trajectory
     _starting(painter, trajectory, "sketch")
     if image is not None:
-        return trajectory.with_sketch(Painting(picture_from(image, trajectory.size), Origin("user")))
+        return trajectory.with_sketch(Painting(picture_from(image, trajectory.size), Origin(author="user")))
     painted, origin = _paint(painter, trajectory, "sketch", seed, settings, on_step)
     return trajectory.with_sketch(Painting(painted.picture, origin))
 
@@ -185,11 +193,22 @@ def inspect(
         text = dialect.write_critique(critique, correction)
         painter.check_text(text)
         accepted = given.verdict == "accept"
-        return trajectory.with_critique(Critique(text, critique, correction, accepted, origin=Origin("user")))
+        return trajectory.with_critique(
+            Critique(
+                text=text, explanation=critique, correction=correction, accepted=accepted, origin=Origin(author="user")
+            )
+        )
     written, origin = _write(painter, trajectory, "inspect", seed, settings, on_text)
     parsed = dialect.parse_critique(written.text)
     return trajectory.with_critique(
-        Critique(written.text, parsed.explanation, parsed.correction, parsed.accepted, parsed.problem, origin)
+        Critique(
+            text=written.text,
+            explanation=parsed.explanation,
+            correction=parsed.correction,
+            accepted=parsed.accepted,
+            problem=parsed.problem,
+            origin=origin,
+        )
     )
 
 
@@ -224,9 +243,9 @@ def refine(
     assert current and current.critique
     preserve = None if mask is None else _preserve(painter, trajectory, mask)
     if given.image is not None:
-        done = Refinement(picture_from(given.image, trajectory.size), origin=Origin("user"))
+        done = Refinement(picture_from(given.image, trajectory.size), origin=Origin(author="user"))
     elif current.critique.accepted:
-        done = Refinement(origin=Origin("model", seed, model=painter.profile.name))
+        done = Refinement(origin=Origin(author="model", seed=seed, model=painter.profile.name))
     else:
         painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, preserve)
         done = Refinement(painted.picture, origin=origin)
@@ -352,7 +371,7 @@ def _paint(
 
 
 def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings, cost: Cost) -> Origin:
-    return Origin("model", seed, _json(settings), cost, painter.profile.name)
+    return Origin(author="model", seed=seed, settings=_json(settings), cost=cost, model=painter.profile.name)
 
 
 def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Cost:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a turn came from. ``seed`` is the seed of the whole process, from which each stage derives its own;
     ``settings`` holds JSON values only; ``model`` names the checkpoint that made it."""
@@ -50,7 +50,7 @@ class Origin:
     model: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to change now and, after it, the whole scene. ``text`` is what the model reads back;
     ``problem`` says why a reply could not be parsed as it should."""
@@ -68,7 +68,7 @@ class Painting:
     origin: Origin = Origin()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Critique:
     """The verdict on a sketch; ``correction`` is empty where it was accepted."""
 
@@ -114,7 +114,7 @@ class End:
 Turn = Plan | Painting | Critique | Refinement | End
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trajectory:
     """A prompt, a canvas of ``size`` (width, height) pixels, and the rounds so far.
 

@@ -54,7 +54,11 @@ def sample_pictures(rng: np.random.Generator, batch: int, device: torch.device) 
 def _anywhere(rng: np.random.Generator) -> Shape:
     x, y = (float(c) for c in rng.uniform(8, UNIT - 8, 2))
     return Shape(
-        COLOURS[rng.integers(len(COLOURS))], KINDS[rng.integers(len(KINDS))], x, y, float(rng.uniform(*RADIUS))
+        colour=COLOURS[rng.integers(len(COLOURS))],
+        kind=KINDS[rng.integers(len(KINDS))],
+        x=x,
+        y=y,
+        r=float(rng.uniform(*RADIUS)),
     )
 
 

@@ -101,7 +101,7 @@ def detect(image: Image.Image) -> list[Detection]:
     found = []
     for f in read_picture(image):
         r = min(max((f.area / _MOMENTS[f.kind][0]) ** 0.5, RADIUS[0]), RADIUS[1])
-        found.append(Detection(Shape(f.colour, f.kind, f.x, f.y, r), f.clear))
+        found.append(Detection(Shape(colour=f.colour, kind=f.kind, x=f.x, y=f.y, r=r), f.clear))
     return found
 
 

@@ -40,7 +40,7 @@ EXTENT = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
     """A shape in a scene: colour, kind, centre (``x``, ``y``) with y downwards, radius ``r``."""
 

@@ -67,6 +67,6 @@ def _layout(
         return None
     c = found[0]
     return [
-        fixed[i] if i < k else Shape(o.colour, o.kind, float(x[c, i]), float(y[c, i]), float(r[c, i]))
+        fixed[i] if i < k else Shape(colour=o.colour, kind=o.kind, x=float(x[c, i]), y=float(y[c, i]), r=float(r[c, i]))
         for i, o in enumerate(graph.objects)
     ]

@@ -30,9 +30,9 @@ import comfy.cli_args  # noqa: E402
 import comfy.model_management as memory  # noqa: E402
 import execution  # noqa: E402
 import folder_paths  # noqa: E402
-import numpy as np  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
+from probe_nodes import Anything, CompareLatents, Plain, StopAfter, Supply  # noqa: E402
 
 import nodes  # noqa: E402
 
@@ -92,21 +92,6 @@ class Report:
         return {"ui": {"report": [found]}}
 
 
-class CompareLatents:
-    """Output node: which cells of two LATENTs are equal bit for bit."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"one": ("LATENT",), "other": ("LATENT",)}}
-
-    RETURN_TYPES, FUNCTION, OUTPUT_NODE, CATEGORY = (), "go", True, "test"
-
-    def go(self, one, other):
-        one, other = one["samples"], other["samples"]
-        same, worst = (one == other)[0].all(dim=0).tolist(), float((one - other).abs().max())
-        return {"ui": {"report": [{"same": same, "worst": worst}]}}
-
-
 class Unload:
     """Hands a trajectory on and throws every model out of memory."""
 
@@ -120,53 +105,6 @@ class Unload:
         memory.unload_all_models()
         assert model.painter.prefix_cache.nbytes == 0
         return (trajectory,)
-
-
-class Plain:
-    """A user's node: counts its runs, hands an image on."""
-
-    runs = 0
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"image": ("IMAGE",)}}
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "go", "test"
-
-    def go(self, image):
-        Plain.runs += 1
-        return (image,)
-
-
-class Supply:
-    """An IMAGE or MASK of any shape and kind."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"shape": ("STRING",), "dtype": ("STRING",), "value": ("FLOAT",)}}
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE", "MASK", "LATENT", "STROKES_TRAJECTORY"), "go", "test"
-
-    def go(self, shape, dtype, value):
-        tensor = torch.full(json.loads(shape), value).to(getattr(torch, dtype))
-        if value == 0.5 and tensor.is_floating_point():
-            tensor = torch.rand(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor.dtype)
-        return (tensor, tensor, {"samples": tensor}, None)
-
-
-class Anything:
-    """A value on a socket of any type: what comes over a wire, NumPy's 7, or what a JSON text holds."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"value": ("STRING",)}, "optional": {"wire": ("*",)}}
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("*",), "go", "test"
-
-    def go(self, value, wire=None):
-        if wire is not None:
-            return (wire,)
-        return (np.int64(7) if value == "numpy" else json.loads(value),)
 
 
 class Reopen:
@@ -183,19 +121,6 @@ class Reopen:
         last = trajectory.rounds[-1]
         refinement = replace(last.refinement, ended=False)
         return (replace(trajectory, rounds=(*trajectory.rounds[:-1], replace(last, refinement=refinement))),)
-
-
-class StopAfter:
-    """True from the given round on."""
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"trajectory": ("STROKES_TRAJECTORY",), "rounds": ("INT", {"default": 1})}}
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("BOOLEAN",), "go", "test"
-
-    def go(self, trajectory, rounds):
-        return (len(trajectory.rounds) >= rounds,)
 
 
 TEST_NODES = {

@@ -15,8 +15,10 @@ def test_one_round(fresh):
 
 
 def test_loop(fresh):
-    print(fresh.run(loop(3)))
+    found = fresh.run(loop(3))
+    assert found["reports"][0]["rounds"] == len([name for name in found["ran"] if name.endswith("plan")])
 
 
 def test_pair(fresh):
-    print(fresh.run(pair(3)))
+    found = fresh.run(pair(3))
+    assert found["reports"][0]["rounds"] == len([name for name in found["ran"] if name.endswith("plan")])

@@ -226,6 +226,21 @@ def test_save_load_and_go_on(fresh, base):
     assert "no trajectory 'kept/work_00001_'" in fresh.fails(graph)
 
 
+NAMES = ["a\0b", "x" * 5000, "x/" * 3000, "a \ud800 cat", "a\nb", "../../outside", "/etc/outside", "kept/" + "é" * 150]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names_that_no_file_can_have(fresh, name):
+    """One line that says what a name may be, and nothing is written."""
+    save = {"begin": start()["begin"], "model": start()["model"]}
+    save["save"] = node("StrokesSaveTrajectory", trajectory=["begin", 0], filename_prefix=name)
+    assert "give folders and a name under ComfyUI's output" in fresh.fails(save)
+    load = {"load": node("StrokesLoadTrajectory", path=name), "report": report(trajectory=["load", 0])}
+    problem = fresh.fails(load)
+    assert "give folders and a name under" in problem or "no trajectory '" in problem
+    assert "Error" not in problem
+
+
 def test_another_model_goes_on(fresh, toy):
     graph = one_round(inspect=CORRECTED)
     graph["toy"] = node("StrokesLoadModel", checkpoint=toy, precision="auto", device="auto")

@@ -35,9 +35,9 @@ from strokes.training.train import RunOptions, train
 TOY = PRESETS["toy"]
 
 RED, BLUE, GREEN = (
-    Shape("red", "circle", 16, 20, 9),
-    Shape("blue", "square", 46, 22, 9),
-    Shape("green", "cross", 30, 48, 9),
+    Shape(colour="red", kind="circle", x=16, y=20, r=9),
+    Shape(colour="blue", kind="square", x=46, y=22, r=9),
+    Shape(colour="green", kind="cross", x=30, y=48, r=9),
 )
 PROMPT = "a red circle left of a blue square"
 FIRST = ("add a red circle", "a red circle", [RED])
@@ -51,11 +51,11 @@ def picture(scene):
 
 def process(*turns, prompt=PROMPT):
     """A process of (instruction, description, painted[, repainted]) rounds."""
-    trajectory = Trajectory(prompt, (64, 64), None)
+    trajectory = Trajectory(prompt=prompt, size=(64, 64), start=None)
     for instruction, description, painted, *repainted in turns:
-        trajectory = trajectory.with_plan(Plan(instruction, description, ""))
+        trajectory = trajectory.with_plan(Plan(instruction=instruction, description=description, text=""))
         trajectory = trajectory.with_sketch(Painting(picture(painted)))
-        trajectory = trajectory.with_critique(Critique("", "", accepted=not repainted))
+        trajectory = trajectory.with_critique(Critique(text="", explanation="", accepted=not repainted))
         trajectory = trajectory.with_refinement(Refinement(picture(repainted[0]) if repainted else None))
     return trajectory
 
@@ -82,7 +82,7 @@ def test_a_process_that_is_right_is_learned_as_it_is():
 
 
 def test_a_wrong_sketch_gets_its_critique_and_the_least_refinement():
-    wrong = [RED, Shape("green", "square", BLUE.x, BLUE.y, 9)]
+    wrong = [RED, Shape(colour="green", kind="square", x=BLUE.x, y=BLUE.y, r=9)]
     _, second, mending = rounds(FIRST, (*SECOND[:2], wrong))
     assert second.kind == "wrong picture" and second.learn_plan
     assert second.correction == "change the green square to a blue square"
@@ -92,7 +92,9 @@ def test_a_wrong_sketch_gets_its_critique_and_the_least_refinement():
 
 
 def test_a_plan_against_the_prompt_is_judged_and_another_learned():
-    plan, judged_round, *_ = rounds(("add a red cross", "a red cross", [Shape("red", "cross", 20, 20, 9)]))
+    plan, judged_round, *_ = rounds(
+        ("add a red cross", "a red cross", [Shape(colour="red", kind="cross", x=20, y=20, r=9)])
+    )
     assert (plan.kind, plan.instruction, plan.learn_plan) == ("plan", "add a red circle", True)
     assert (judged_round.kind, judged_round.learn_plan, judged_round.sketch) == ("wrong step", False, None)
     assert judged_round.correction == "change the red cross to a red circle"
@@ -107,7 +109,7 @@ def test_ending_too_early_and_going_on_too_long_are_both_answered():
 
 
 def test_a_plan_that_leaves_an_error_behind_is_not_learned():
-    wrong = [Shape("black", "circle", RED.x, RED.y, 9)]
+    wrong = [Shape(colour="black", kind="circle", x=RED.x, y=RED.y, r=9)]
     _, mending, ignoring, *_ = rounds((*FIRST[:2], wrong), (*SECOND[:2], [*wrong, BLUE]))
     assert (mending.kind, mending.instruction) == ("plan", "change the black circle to a red circle")
     assert not ignoring.learn_plan
@@ -146,7 +148,7 @@ def test_a_process_that_ends_before_it_begins_is_told_to_begin():
 
 def test_what_is_held_out_is_not_written_either():
     """A model may paint a held-out pair; that it has to go is not learned in so many words."""
-    cyan = Shape("cyan", "circle", 50, 50, 9)
+    cyan = Shape(colour="cyan", kind="circle", x=50, y=50, r=9)
     first, judged_round, *rest = rounds(FIRST, (*SECOND[:2], [RED, BLUE, cyan]))
     learned = [r for r in (first, judged_round, *rest) if r.learn_plan]
     assert not any("cyan circle" in r.instruction + r.correction for r in learned)
@@ -154,7 +156,7 @@ def test_what_is_held_out_is_not_written_either():
 
 
 def test_judged_rounds_are_written_once_and_trained_on(toy_checkpoint, tmp_path):
-    wrong = [RED, Shape("green", "square", BLUE.x, BLUE.y, 9)]
+    wrong = [RED, Shape(colour="green", kind="square", x=BLUE.x, y=BLUE.y, r=9)]
     turns = (FIRST, (*SECOND[:2], wrong, [RED, BLUE]))
     made = rounds(*turns)
     assert [r.kind for r in made] == ["right but incomplete", "wrong picture", "end"]
@@ -220,6 +222,9 @@ def test_scenes_kept_for_evaluation_are_not_painted_on_the_way():
     pairs = (f"a red circle and a {colour} {kind}" for colour in COLOURS for kind in KINDS)
     kept = next(pair for pair in pairs if reserved(read_prompt(pair)))
     other = read_prompt(kept).objects[1]
-    turns = (FIRST, (f"add a {other.name}", kept, [RED, Shape(other.colour, other.kind, BLUE.x, BLUE.y, 9)]))
+    turns = (
+        FIRST,
+        (f"add a {other.name}", kept, [RED, Shape(colour=other.colour, kind=other.kind, x=BLUE.x, y=BLUE.y, r=9)]),
+    )
     made = rounds(*turns, prompt=f"{kept.replace(' and', ',')} and a {GREEN.name}")
     assert [r.sketch for r in made if r.description == kept] == [None]

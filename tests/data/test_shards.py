@@ -37,6 +37,7 @@ def pictures(rng, count):
     ]
 
 
+@pytest.mark.slow
 def test_a_build_is_the_same_twice_and_after_a_cut(tmp_path):
     class Cut(Exception):
         pass
@@ -149,7 +150,10 @@ def test_a_disk_that_fills_up_under_the_weights_names_the_file(tmp_path):
 
 
 def test_only_pictures_that_can_be_read_are_kept():
-    clear, touching = Shape("red", "circle", 20, 20, 9), Shape("red", "circle", 34, 20, 9)
+    clear, touching = (
+        Shape(colour="red", kind="circle", x=20, y=20, r=9),
+        Shape(colour="red", kind="circle", x=34, y=20, r=9),
+    )
     wrong = RoundSample(
         prompt="a red circle",
         canvas=None,

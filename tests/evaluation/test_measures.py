@@ -12,7 +12,11 @@ from strokes.process.trajectory import Cost
 from strokes.shapes.drawing import Detection, Shape, detections
 from strokes.shapes.language import read_prompt
 
-RED, BLUE, GREEN = Shape("red", "circle", 14, 14), Shape("blue", "square", 46, 16), Shape("green", "cross", 30, 48)
+RED, BLUE, GREEN = (
+    Shape(colour="red", kind="circle", x=14, y=14),
+    Shape(colour="blue", kind="square", x=46, y=16),
+    Shape(colour="green", kind="cross", x=30, y=48),
+)
 
 
 def trial(line, right, seed=0, arm="process", steps=(), pictures=1, ended=None):

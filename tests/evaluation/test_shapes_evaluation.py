@@ -210,6 +210,7 @@ def test_examples_are_bounded_and_taken_evenly():
     assert len(choose([e for e in every if e.right[1]])) == 12
 
 
+@pytest.mark.slow
 def test_the_command_writes_prompts_report_and_examples(toy_folder, tmp_path, capsys, monkeypatch):
     def strokes(*args):
         monkeypatch.setattr(sys, "argv", ["strokes", "evaluate", "shapes", *map(str, args), "--model", str(toy_folder)])

@@ -91,6 +91,7 @@ def test_pixels_are_limited_before_they_are_read(tmp_path, monkeypatch):
         open_image(path)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused(tmp_path):
     info = TiffImagePlugin.ImageFileDirectory_v2()
     path = tmp_path / "bomb.tiff"

@@ -21,7 +21,7 @@ def test_every_stage_and_any_text_renders(two_rounds):
         contact_sheet(trajectory)
         html_page(trajectory)
         trajectory = trajectory.without_last_turn()
-    contact_sheet(Trajectory("word" * 200 + "\n\n 猫 \x00", (64, 64)))
+    contact_sheet(Trajectory(prompt="word" * 200 + "\n\n 猫 \x00", size=(64, 64)))
 
 
 def test_the_page_escapes_every_text(two_rounds):
@@ -38,8 +38,8 @@ def test_outcomes(two_rounds):
     assert outcome(two_rounds) == "Finished after 2 rounds."
     open_again = two_rounds.without_last_turn()
     assert outcome(open_again) == "Not finished: refine comes next in round 2."
-    assert outcome(open_again.with_end(End(Origin("user")))) == "Stopped by hand after 2 rounds."
-    assert outcome(Trajectory("x", (8, 8), end=End())) == "The model planned no more after 0 rounds."
+    assert outcome(open_again.with_end(End(Origin(author="user")))) == "Stopped by hand after 2 rounds."
+    assert outcome(Trajectory(prompt="x", size=(8, 8), end=End())) == "The model planned no more after 0 rounds."
 
 
 def with_text(trajectory, text):

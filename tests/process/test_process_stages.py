@@ -89,7 +89,9 @@ def test_begin_sizes():
 def test_plan_overrides():
     begun = stages.begin(ScriptedPainter(), "x")
     given = stages.plan(ScriptedPainter(), begun, instruction="a", description="b").current_round.plan
-    assert given == Plan("a", "b", "<ins>a</ins><des>b</des>", origin=Origin("user"))
+    assert given == Plan(
+        instruction="a", description="b", text="<ins>a</ins><des>b</des>", origin=Origin(author="user")
+    )
     painter = ScriptedPainter(["the rest</des>"])
     completed = stages.plan(painter, begun, instruction="a").current_round.plan
     assert (completed.instruction, completed.description) == ("a", "the rest")
@@ -119,7 +121,7 @@ def sketched():
 def test_sketch_override_is_resampled():
     sketch = sketched().current_round.sketch
     assert sketch.picture.image.size == (64, 48) and sketch.picture.latents is None
-    assert sketch.origin == Origin("user")
+    assert sketch.origin == Origin(author="user")
 
 
 def test_verdicts():
@@ -270,7 +272,7 @@ def test_replacing_and_taking_back(two_rounds):
     for stage in expected:
         trajectory = trajectory.without_last_turn()
         assert trajectory.stage == stage
-    stopped = sketched().with_end(End(Origin("user")))
+    stopped = sketched().with_end(End(Origin(author="user")))
     assert stopped.ended and stopped.without_last_turn().stage == "inspect"
 
 

@@ -29,12 +29,12 @@ texts = st.text(max_size=12)
 numbers = st.integers(0, 2**63)
 origins = st.builds(
     Origin,
-    st.sampled_from(["model", "user"]),
-    st.none() | numbers,
-    st.dictionaries(
+    author=st.sampled_from(["model", "user"]),
+    seed=st.none() | numbers,
+    settings=st.dictionaries(
         texts, numbers | st.floats(allow_nan=False, allow_infinity=False) | st.lists(numbers, max_size=2), max_size=2
     ),
-    st.builds(Cost, numbers, numbers, st.floats(0, 1e6)),
+    cost=st.builds(Cost, numbers, numbers, st.floats(0, 1e6)),
 )
 arrays = st.binary(min_size=192, max_size=192)
 
@@ -50,15 +50,17 @@ def pictures(draw):
 
 @st.composite
 def trajectories(draw):
-    plans = st.builds(Plan, texts, texts, texts, texts, origins)
+    plans = st.builds(Plan, instruction=texts, description=texts, text=texts, problem=texts, origin=origins)
     paintings = st.builds(Painting, pictures(), origins)
-    critiques = st.builds(Critique, texts, texts, texts, st.booleans(), texts, origins)
+    critiques = st.builds(
+        Critique, text=texts, explanation=texts, correction=texts, accepted=st.booleans(), problem=texts, origin=origins
+    )
     closings = st.builds(Refinement, st.none() | pictures(), st.just(False), origins)
     rounds = draw(st.lists(st.builds(Round, plans, paintings, critiques, closings), max_size=2))
     last = draw(st.sampled_from([(), (plans,), (plans, paintings), (plans, paintings, critiques)]))
     rounds += [Round(*(draw(turn) for turn in last))] if last else []
     start, end = draw(st.none() | pictures()), draw(st.none() | st.builds(End, origins))
-    return Trajectory(draw(texts), SIZE, start, tuple(rounds), end, draw(texts))
+    return Trajectory(prompt=draw(texts), size=SIZE, start=start, rounds=tuple(rounds), end=end, model=draw(texts))
 
 
 @given(trajectory=trajectories())

@@ -67,7 +67,7 @@ def test_an_expert_sees_the_shapes_that_were_drawn(scenes):
         for shape in shapes:
             near = min((s.shape for s in seen), key=lambda s, at=shape: np.hypot(s.x - at.x, s.y - at.y))
             assert near.name == shape.name and abs(near.r - shape.r) < 0.7
-    assert [s.shape.r for s in detect(picture(Shape("red", "circle", 32, 32, 20)))] == [RADIUS[1]]
+    assert [s.shape.r for s in detect(picture(Shape(colour="red", kind="circle", x=32, y=32, r=20)))] == [RADIUS[1]]
 
 
 @pytest.mark.parametrize(("size", "count"), [(100, 60), (128, 100), (256, 60)])
@@ -75,7 +75,7 @@ def test_any_square_size_is_read_in_the_same_units(size, count):
     rng = np.random.default_rng(size)
     drawn = [sample_scene(rng, PromptMix()) for _ in range(count)]
     assert accuracy([graph for graph, _ in drawn], pictures([shapes for _, shapes in drawn], size)) == 1
-    circle = Shape("red", "circle", 20, 40, 8)
+    circle = Shape(colour="red", kind="circle", x=20, y=40, r=8)
     large, small = read_picture(picture(circle, size=size))[0], read_picture(picture(circle))[0]
     assert (large.x, large.y, large.area) == pytest.approx((small.x, small.y, small.area), abs=3)
 
@@ -98,6 +98,7 @@ def test_jpeg_is_forgiven(scenes):
     assert accuracy([graph for graph, _ in drawn[:200]], packed) >= 0.97
 
 
+@pytest.mark.slow
 def test_damaged_scenes_are_rejected(scenes):
     drawn, images = scenes
     rng, rejected = np.random.default_rng(3), {}
@@ -117,7 +118,7 @@ def test_damaged_scenes_are_rejected(scenes):
     assert all(np.mean(many) == 1 for what, many in rejected.items() if what != UNCLEAR)
 
 
-RED, BLUE = Shape("red", "circle", 15, 30, 9), Shape("blue", "square", 48, 30, 9)
+RED, BLUE = Shape(colour="red", kind="circle", x=15, y=30, r=9), Shape(colour="blue", kind="square", x=48, y=30, r=9)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_relation_needs_eight_pixels_and_its_own_axis(dx, dy, ok, monkeypatch)
 def test_alike_objects_match_in_any_assignment():
     red, blue = Object("red", "circle"), Object("blue", "square")
     graph = SceneGraph((red, red, blue), (Relation(1, "left of", 2), Relation(0, "right of", 2)))
-    middle = Shape("blue", "square", 32, 30, 8)
+    middle = Shape(colour="blue", kind="square", x=32, y=30, r=8)
     assert check(picture(RED.at(10, 30), RED.at(54, 30), middle), graph).ok
     assert check(picture(RED.at(54, 30), RED.at(10, 30), middle), graph).ok
     assert not check(picture(RED.at(10, 15), RED.at(10, 45), middle), graph).ok
@@ -175,7 +176,7 @@ def test_a_smear_counts_and_a_speck_does_not():
 
 
 def test_antialiased_edges_make_no_third_colour():
-    black = picture(Shape("black", "circle", 32, 32, 10))
+    black = picture(Shape(colour="black", kind="circle", x=32, y=32, r=10))
     pixels = np.asarray(black, np.float32)
     palette = np.array([GROUND, *PALETTE.values()], np.float32)
     naive = ((pixels[None] - palette[:, None, None]) ** 2).sum(-1).argmin(0)

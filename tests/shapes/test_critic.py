@@ -20,9 +20,9 @@ from strokes.shapes.scene_graph import SceneGraph, holds
 
 SEEDS = st.integers(0, 100_000)
 RED, BLUE, GREEN = (
-    Shape("red", "circle", 14, 14, 8),
-    Shape("blue", "square", 46, 16, 8),
-    Shape("green", "triangle", 30, 48, 8),
+    Shape(colour="red", kind="circle", x=14, y=14, r=8),
+    Shape(colour="blue", kind="square", x=46, y=16, r=8),
+    Shape(colour="green", kind="triangle", x=30, y=48, r=8),
 )
 PAIR = "a red circle left of a blue square"
 
@@ -37,8 +37,18 @@ def right(graph: SceneGraph, scene) -> bool:
     ("prompt", "scene", "what", "correction"),
     [
         (PAIR, [RED, BLUE], None, None),
-        (PAIR, [RED, Shape("green", "square", 46, 16)], "a colour", "change the green square to a blue square"),
-        (PAIR, [Shape("red", "cross", 14, 14), BLUE], "a shape is wrong", "change the red cross to a red circle"),
+        (
+            PAIR,
+            [RED, Shape(colour="green", kind="square", x=46, y=16)],
+            "a colour",
+            "change the green square to a blue square",
+        ),
+        (
+            PAIR,
+            [Shape(colour="red", kind="cross", x=14, y=14), BLUE],
+            "a shape is wrong",
+            "change the red cross to a red circle",
+        ),
         (PAIR, [RED], "missing", "add a blue square right of the red circle"),
         (PAIR, [RED, BLUE, GREEN], "too many", "remove the green triangle"),
         (PAIR, [RED.at(46, 16), BLUE.at(14, 14)], "a place", "swap the red circle and the blue square"),
@@ -142,7 +152,8 @@ def test_steps_lead_from_any_damaged_canvas_to_the_prompt_and_end(seed):
     ("prompt", "planned", "canvas", "sketch", "kind", "correction"),
     [
         (PAIR, "a red circle", [], [RED], "right but incomplete", ""),
-        (PAIR, "a green circle", [], [Shape("green", "circle", 14, 14)], "wrong step", "change the green circle to a red circle"),
+        (PAIR, "a green circle", [], [Shape(colour="green", kind="circle", x=14, y=14)], "wrong step",
+         "change the green circle to a red circle"),
         (PAIR, "a red circle right of a blue square", [RED.at(46, 16)], [RED.at(46, 16), BLUE.at(14, 16)], "wrong step",
          "swap the red circle and the blue square"),
         (PAIR, "a red circle and a green triangle", [RED], [RED, GREEN], "wrong step", "remove the green triangle"),

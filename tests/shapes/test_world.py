@@ -73,7 +73,7 @@ def test_layouts_lie_on_the_loose_grid_where_it_has_room_and_anywhere_else(seed)
     graph = read_prompt("a red circle left of a blue square")
     free = sample_layout(graph, rng)
     assert free is not None and all(map(on_grid, free))
-    in_the_way = Shape("red", "circle", 38, 32, 7.5)  # the last column is too near
+    in_the_way = Shape(colour="red", kind="circle", x=38, y=32, r=7.5)  # the last column is too near
     squeezed = sample_layout(graph, rng, [in_the_way], candidates=50_000)
     assert squeezed is not None and not on_grid(squeezed[1])
 
@@ -136,7 +136,7 @@ AREAS = {"circle": np.pi, "square": 1.76**2, "triangle": 1.85, "diamond": 2 * 1.
 def test_rendering_is_exact_inside_outside_and_in_area(kind):
     """Areas in r²; sixteen samples a pixel quantise an edge, so the area is that of many placements."""
     centres = np.random.default_rng(0).uniform(30, 34, (40, 2))
-    pictures = render([[Shape("blue", kind, float(x), float(y), 9.0)] for x, y in centres])
+    pictures = render([[Shape(colour="blue", kind=kind, x=float(x), y=float(y), r=9.0)] for x, y in centres])
     ground = (torch.tensor((245, 242, 235)) / 255)[:, None, None]
     blue = (torch.tensor(PALETTE["blue"]) / 255)[:, None, None]
     assert (pictures[:, :, 32, 32] - blue[:, 0, 0]).abs().max() < 1e-6
@@ -146,7 +146,10 @@ def test_rendering_is_exact_inside_outside_and_in_area(kind):
 
 
 def test_a_larger_canvas_is_the_same_scene():
-    scene = [Shape("red", "triangle", 20, 40, 8.0), Shape("cyan", "cross", 45, 18, 9.0)]
+    scene = [
+        Shape(colour="red", kind="triangle", x=20, y=40, r=8.0),
+        Shape(colour="cyan", kind="cross", x=45, y=18, r=9.0),
+    ]
     small, large = render([scene])[0], render([scene], 256)[0]
     difference = (torch.nn.functional.avg_pool2d(large, 4) - small).abs()
     assert difference.max() < 0.25 and difference.mean() < 0.002

@@ -276,4 +276,4 @@ def _blot(rng: np.random.Generator, shape: Shape, shapes: Scene) -> Shape:
         donor.colour if rng.random() < 0.5 else other.colour, donor.kind if rng.random() < 0.5 else other.kind
     )
     taken = other if mixed in HELD_OUT_PAIRS else mixed
-    return Shape(taken.colour, taken.kind, x, y, shape.r)
+    return Shape(colour=taken.colour, kind=taken.kind, x=x, y=y, r=shape.r)
