@@ -68,3 +68,16 @@ def test_large_dataclasses_are_built_by_keyword():
                 if marks and len(fields) > 4 and "kw_only=True" not in marks[0]:
                     positional.append(f"{path.name}:{node.lineno} {node.name} ({len(fields)})")
     assert not positional, positional
+
+
+@pytest.mark.slow
+def test_test_doubles_fulfil_the_painter_protocol(tmp_path):
+    doubles = sorted((ROOT / "tests" / "doubles").glob("*.py"))
+    for path in (ROOT / "strokes", *doubles):
+        (tmp_path / path.name).symlink_to(path)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    command += [argument for path in doubles for argument in ("-m", path.stem)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "MYPYPATH": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +14,27 @@ from PIL import Image
 from strokes.data.shapes.rounds import recolour
 from strokes.errors import StrokesError
 from strokes.process.grammar import parse_plan
-from strokes.process.painter import Painted, Profile, Written
+from strokes.process.painter import (
+    LatentFormat,
+    OnStep,
+    OnText,
+    Painted,
+    Painter,
+    PaintSettings,
+    PictureForm,
+    Preserve,
+    Profile,
+    TextSettings,
+    Written,
+)
 from strokes.process.pictures import Picture
-from strokes.shapes.drawing import render
+from strokes.shapes.drawing import Scene, render
 from strokes.shapes.language import add_instruction, read_prompt, write_prompt
 from strokes.shapes.layout import sample_layout
+from strokes.shapes.scene_graph import SceneGraph
 
 OPENING = "Please create the image step-by-step: "
+State = tuple[Any, ...]
 
 
 class OraclePainter:
@@ -27,29 +43,47 @@ class OraclePainter:
     "truth", "accept" or "reject"; ``drifts`` lays every picture out anew."""
 
     profile = Profile(name="oracle", dialect="miniature", size=(64, 64), max_side=256)
+    latent_format = LatentFormat(name="oracle", codec="oracle", channels=1, scale=1.0, shift=0.0)
 
-    def __init__(self, errors=0.0, verdict="truth", botched=0.0, never_ends=False, drifts=False, describe=write_prompt):
+    def __init__(
+        self,
+        errors: float = 0.0,
+        verdict: str = "truth",
+        botched: float = 0.0,
+        never_ends: bool = False,
+        drifts: bool = False,
+        describe: Callable[[SceneGraph], str] = write_prompt,
+    ):
         self.errors, self.verdict, self.botched = errors, verdict, botched
         self.never_ends, self.drifts, self.describe = never_ends, drifts, describe
-        self.drawn = {}  # digest → (shapes, right)
-        self.sketches, self.repainted, self.one_shots = Counter(), Counter(), Counter()
-        self.told = []  # (prompt, what it was told when it repainted)
+        self.drawn: dict[str, tuple[Scene, bool]] = {}  # digest → (shapes, right)
+        self.sketches, self.repainted = Counter[tuple[bool, bool]](), Counter[tuple[bool, bool]]()
+        self.one_shots = Counter[bool]()
+        self.told: list[tuple[str, str]] = []  # (prompt, what it was told when it repainted)
 
-    def blank(self):
+    def blank(self) -> State:
         return ()
 
-    def read_text(self, state, text):
+    def read_text(self, state: State, text: str) -> State:
         self.check_text(text)
         return (*state, text)
 
-    def read_picture(self, state, picture, form):
+    def read_picture(self, state: State, picture: Picture, form: PictureForm) -> State:
         return (*state, picture)
 
-    def check_text(self, text):
+    def encode(self, picture: Picture) -> Picture:
+        return picture
+
+    def decode(self, latents: np.ndarray) -> Picture:
+        raise StrokesError("the oracle has no autoencoder")
+
+    def check_text(self, text: str) -> None:
         if "<|" in text:
             raise StrokesError("the text contains the special token <|")
 
-    def write_text(self, state, settings, seed, on_text=None, start=""):
+    def write_text(
+        self, state: State, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
+    ) -> Written:
         prompt = state[0].removeprefix(OPENING)
         graph = read_prompt(prompt)
         n = len(graph.objects)
@@ -70,7 +104,17 @@ class OraclePainter:
         plan = f"<ins>{add_instruction(after, new, range(new))}</ins><des>{self.describe(after)}</des>"
         return Written(plan, 5, True)
 
-    def paint_picture(self, state, text_free, image_free, size, settings, seed, on_step=None, preserve=None):
+    def paint_picture(
+        self,
+        state: State,
+        text_free: State,
+        image_free: State,
+        size: tuple[int, int],
+        settings: PaintSettings,
+        seed: int,
+        on_step: OnStep | None = None,
+        preserve: Preserve | None = None,
+    ) -> Painted:
         rng = np.random.default_rng(seed)
         said = [text for text in state if isinstance(text, str)]
         plan = next((text for text in said if text.startswith("<ins>")), None)
@@ -95,3 +139,7 @@ class OraclePainter:
         elif plan is None:
             self.one_shots[right] += 1
         return Painted(picture, 10)
+
+
+# Type-checked against the protocol (tests/test_code.py): a double that drifts from it fails there.
+PAINTER: type[Painter] = OraclePainter
