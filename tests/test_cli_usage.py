@@ -68,3 +68,16 @@ def test_a_size_is_two_numbers_in_plain_digits(text: str) -> None:
     with pytest.raises(StrokesError, match="--size"):
         parse_size(text)
     assert parse_size(" 64×48 ") == (64, 48)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system are Unix's")
+@pytest.mark.parametrize("more", [(), ("--make-prompts", "3")])
+def test_prompts_are_read_from_a_regular_file_only(tmp_path: Path, more: tuple[str, ...]) -> None:
+    pipe = tmp_path / "prompts.txt"
+    os.mkfifo(pipe)
+    done = run("evaluate", "shapes", "--prompts", str(pipe), *more)
+    assert (
+        done.returncode == 2
+        and f"cannot read {pipe} (no regular file)" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )

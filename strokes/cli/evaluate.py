@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..errors import StrokesError
-from ..files import write_whole
+from ..files import check_regular, write_whole
 from ..models import EMBEDDED
 from .common import JsonOption, ModelOption, console, open_model
 
@@ -61,7 +61,7 @@ def evaluate_shapes(
         raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
     if make is not None:
         _write_new(prompts, "\n".join(write_prompts(make)) + "\n")
-    lines = _read_lines(prompts)
+    lines = _read(prompts).splitlines()
     painter = open_model(model)
     with bars(console) as progress:
         task = progress.add_task("paintings", total=None, note="")
@@ -81,14 +81,15 @@ def evaluate_shapes(
 
 def _write_new(path: Path, text: str) -> None:
     """Raises StrokesError where the file holds another text."""
-    if path.exists() and path.read_bytes() != text.encode():
+    if path.exists() and _read(path) != text:
         raise StrokesError(f"{path} holds other prompts: --make-prompts does not overwrite it")
     write_whole(path, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file. Raises StrokesError where it cannot be read."""
+def _read(path: Path) -> str:
+    """The content of a UTF-8 text file. Raises StrokesError where it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        check_regular(path)
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise StrokesError(f"cannot read {path} ({error})") from None

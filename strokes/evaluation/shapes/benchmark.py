@@ -191,4 +191,4 @@ def _examples(tasks: Sequence[Task], paintings: dict[str, list[Painting]]) -> tu
 
 
 def _open(png: bytes | None) -> Image.Image | None:
-    return Image.open(BytesIO(png)) if png else None
+    return Image.open(BytesIO(png), formats=("PNG",)) if png else None
