@@ -1,4 +1,4 @@
-"""Opening a model folder: the one place that knows which networks there are.
+"""Opening a model folder as a painter, for the command line, recipes and programs; ComfyUI's way is ``model_loader/``.
 
 A second network moves in beside ``bagel/`` and gets its branch here. Networks are imported when one is opened, so that
 naming a model costs nothing.
