@@ -66,7 +66,7 @@ _loaded: WeakValueDictionary[tuple[str, str, str, str], UnifiedModel] = WeakValu
 def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> UnifiedModel:
     """The model of a folder or weights file, in one of ``PRECISIONS`` on one of ``DEVICES``; loaded only once.
 
-    Raises StrokesError for anything :func:`.checkpoint.load` does.
+    Raises StrokesError where :func:`strokes.bagel.weights.checkpoint.load` does.
     """
     weights = find_weights(path)
     key = (str(weights), weights_fingerprint(weights), precision, device)

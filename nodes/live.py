@@ -35,12 +35,15 @@ class Live:
         self._last = monotonic()
 
     def on_text(self, text: str, tokens: int) -> None:
-        """An :data:`.painter.OnText`: show the text so far."""
+        """Callback :data:`strokes.process.painter.OnText`: show the text so far."""
         if self._due():
             self.show_text(readable(self.stage, text) if self.stage else text)
 
     def on_step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
-        """An :data:`.painter.OnStep`: show the progress and a preview. The last step is left to :meth:`show_picture`."""
+        """Callback :data:`strokes.process.painter.OnStep`: show the progress and a preview.
+
+        The last step is left to :meth:`show_picture`.
+        """
         if self._due() and done < total:
             self._api.execution.set_progress(done, total, preview_image=_large(preview()))
 

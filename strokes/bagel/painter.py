@@ -47,7 +47,7 @@ def _check_utf8(text: str) -> None:
 
 
 class BagelPainter:
-    """Fulfils :class:`strokes.process.painter.Painter`. A state is a :class:`.engine.prefix.Prefix`."""
+    """The :class:`strokes.process.painter.Painter` of BAGEL. A state is a :class:`.engine.prefix.Prefix`."""
 
     def __init__(self, checkpoint: Checkpoint, prefix_cache: PrefixCache | None = None, variant: str = ""):
         """``prefix_cache`` may be shared by painters of one network; ``variant`` tells patched weights apart in it."""

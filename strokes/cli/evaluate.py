@@ -80,7 +80,7 @@ def evaluate_shapes(
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Raises StrokesError where the file holds another text."""
+    """Write a text file. Raises StrokesError where it exists and holds another text."""
     if path.exists() and _read(path) != text:
         raise StrokesError(f"{path} holds other prompts: --make-prompts does not overwrite it")
     write_whole(path, lambda path: path.write_text(text, encoding="utf-8"))

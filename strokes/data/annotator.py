@@ -1,6 +1,6 @@
-"""The annotator's protocol: who gives a training sample its right plan, critique and refinement.
+"""The annotator's protocol: an annotator labels rollouts with the right plan, critique and refinement.
 
-Building training data asks only for this; which world the pictures are of, the annotator alone knows.
+Rollouts know annotators by this protocol only; which world the pictures show, the annotator alone knows.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class Task:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Outcome:
-    """What an arm made of a task: the last picture (None where nothing was painted), how many pictures were painted, and
-    what they cost.
+    """Result of an arm on a task: the last picture (None where nothing was painted), the number of pictures painted,
+    and their cost.
 
     ``process`` is the trajectory behind it, where there is one. ``own_words`` counts the critiques that an arm was to
     replace and could not.

@@ -21,7 +21,7 @@ _TAG = re.compile(
 
 @dataclass(frozen=True)
 class ParsedPlan:
-    """``ends``: the text was the end token, there is nothing more to plan."""
+    """A parsed plan; ``ends`` where the text was the end token and nothing is left to plan."""
 
     instruction: str
     description: str = ""

@@ -15,7 +15,7 @@ MAX_ROUNDS = 32
 
 @dataclass(frozen=True)
 class Events:
-    """What a caller may listen to; any callback may raise Cancelled.
+    """Callbacks of a run; each may raise Cancelled.
 
     ``on_stage`` is called before a stage with its name and round index, ``on_turn`` after it with the trajectory so
     far, so that everything finished can be saved.
@@ -29,7 +29,7 @@ class Events:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
-    """What a caller gives over the profile's settings, by stage."""
+    """Overrides of the profile's settings, one for each stage."""
 
     plan: TextOverrides = AUTO_TEXT
     sketch: PaintOverrides = AUTO_PAINT

@@ -185,8 +185,8 @@ class LatentFormat:
 class Painter(Protocol):
     """A unified model as the process sees it. States are values: appending returns a new one.
 
-    The guidance settings and the two poorer states of :meth:`paint_picture` are those of classifier-free guidance with
-    three branches; a painter may ignore those that it has no use for.
+    The guidance settings and the text-free and image-free states of :meth:`paint_picture` are those of classifier-free
+    guidance with three branches; a painter may ignore those that it has no use for.
     """
 
     @property
@@ -228,7 +228,7 @@ class Painter(Protocol):
         on_step: OnStep | None = None,
         preserve: Preserve | None = None,
     ) -> Painted:
-        """Sample a picture of ``size`` (width, height), guided away from the two poorer states."""
+        """Sample a picture of ``size`` (width, height), guided away from ``text_free`` and ``image_free``."""
         ...
 
     def encode(self, picture: Picture) -> Picture:

@@ -1,4 +1,4 @@
-"""A trajectory to look at: a contact sheet as an image, and a self-contained HTML page. One row per round."""
+"""The contact sheet of a trajectory: an image with one row per round."""
 
 from __future__ import annotations
 

@@ -214,8 +214,8 @@ def inspect(
 
 @dataclass(frozen=True, kw_only=True)
 class GivenRefinement:
-    """What a person gives to close a round: an ``image`` in place of the model's picture, ``finished`` in place of its
-    decision; None leaves it to the model."""
+    """A person's refinement: an ``image`` in place of the model's picture, ``finished`` in place of its decision; None
+    leaves it to the model."""
 
     image: Image.Image | Picture | None = None
     finished: bool | None = None
@@ -304,7 +304,7 @@ def _starting(painter: Painter, trajectory: Trajectory, stage: Stage) -> Dialect
 
 
 def guidance_branches(painter: Painter, segments: Sequence[Segment]) -> tuple[State, State, State]:
-    """The state after the segments, and the two poorer ones that painting is guided away from.
+    """States of the three guidance branches: the main one after all segments, the text-free and the image-free one.
 
     As BAGEL's ``interleave_inference``: the text-free state is the prefix before a last text, the image-free one has all
     texts and no picture.
@@ -375,7 +375,7 @@ def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings,
 
 
 def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:
-    """As it comes back from a file: tuples are lists."""
+    """Settings as JSON values, as they come back from a file: tuples become lists."""
     return json.loads(json.dumps(asdict(settings)))
 
 

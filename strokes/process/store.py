@@ -104,7 +104,7 @@ def load(path: Path | str) -> Trajectory:
 
 
 class _Damaged(ValueError):
-    """What is wrong with a value of a document."""
+    """Error of a damaged value in a document; the message says what is wrong with it."""
 
 
 def _check(trajectory: Trajectory) -> None:

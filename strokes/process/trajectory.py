@@ -21,12 +21,12 @@ Stage = Literal["plan", "sketch", "inspect", "refine", "ended"]
 
 
 class OutOfOrder(StrokesError):
-    """Another stage comes next."""
+    """Error of a stage called out of order: another one comes next."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """``model_calls`` are network evaluations while painting, ``tokens`` are text tokens written."""
+    """Cost of a turn: ``model_calls`` (network evaluations while painting), ``tokens`` of text written, seconds."""
 
     model_calls: int = 0
     tokens: int = 0
@@ -40,7 +40,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a turn came from. ``seed`` is the seed of the whole process, from which each stage derives its own;
+    """Provenance of a turn. ``seed`` is the seed of the whole process, from which each stage derives its own;
     ``settings`` holds JSON values only; ``model`` names the checkpoint that made it."""
 
     author: Author = "model"
@@ -52,7 +52,8 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to change now and, after it, the whole scene. ``text`` is what the model reads back;
+    """The plan of a round: ``instruction`` says what to change, ``description`` the whole scene after the change.
+    ``text`` is what the model reads back;
     ``problem`` says why a reply could not be parsed as it should."""
 
     instruction: str

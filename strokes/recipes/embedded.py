@@ -26,7 +26,8 @@ class EmbeddedPreset:
 
     autoencoder, size: autoencoder and network.
     data, first: synthetic data sets, and the stage on them.
-    own, second: rollouts of the model so far, and a stage on these and the synthetic data; as often as ``second`` has stages.
+    own: rollouts of the model so far, added to the data before each stage of ``second``.
+    second: the stages on all rollouts so far and the synthetic data.
     workers: processes that make data and batches.
     """
 

@@ -72,7 +72,7 @@ def _section(round_: Round, number: int) -> str:
 
 
 def _text(title: str, origin: Origin, *parts: tuple[str, str]) -> str:
-    """Parts are (element or element.class, text); empty ones are left out."""
+    """HTML of one turn: title, parts, origin. A part is (element or element.class, text); empty ones are left out."""
     body = ""
     for element, text in parts:
         name, _, style = element.partition(".")

@@ -29,7 +29,7 @@ def taught(graph: SceneGraph, text: str) -> bool:
 
 
 class ShapesAnnotator:
-    """Fulfils :class:`..annotator.Annotator`; ``rng`` draws the positions of shapes that are placed anew.
+    """The :class:`..annotator.Annotator` of the shapes world; ``rng`` draws the positions of shapes placed anew.
 
     It proposes and refines only what is :func:`taught`.
     """

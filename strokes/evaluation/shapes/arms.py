@@ -1,6 +1,6 @@
-"""The arms of the shapes benchmark, and those of them that only this world has: which scene a prompt means is known.
+"""The arms of the shapes benchmark: their names, and the implementation of those that need this world or its trials.
 
-The oracle alone asks the checker while it paints: what the process could reach with a perfect inspector.
+Only the oracle is given the rule-based critic's verdicts while it paints: the upper bound of a perfect inspector.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def best_of_k(calls: Mapping[tuple[int, int], int]) -> Arm:
 
 
 def _inspect_whole(painter: Painter, task: Task, picture: Picture, seed: int) -> Trajectory:
-    """The model's inspection of a picture as the one step of a process."""
+    """The model's inspection of a picture as the sketch of a process's only round."""
     begun = stages.begin(painter, task.text)
     planned = stages.plan(painter, begun, instruction=WHOLE, description=describe(read_prompt(task.text)))
     return stages.inspect(painter, stages.sketch(painter, planned, image=picture), seed=seed)
 
 
 def oracle(painter: Painter, task: Task) -> Outcome:
-    """The process with the checker's verdicts in the expert's words; where a plan cannot be read, the model's own."""
+    """The process with the rule-based critic's critiques; where a plan cannot be read, the model's own inspection."""
 
     def inspect(sketched: Trajectory) -> Trajectory:
         current = sketched.current_round

@@ -1,7 +1,7 @@
 """The shapes benchmark: paints prompts with every arm, checks the last pictures by rules, and reports.
 
-Only the arm "oracle" sees the checker while it paints. The numbers hold for this small world, and do not compare with
-those of other benchmarks.
+Only the arm "oracle" is given the rule-based critic's verdicts while it paints. The numbers hold for this small world,
+and do not compare with those of other benchmarks.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def _keeps(drift: Callable[[JudgedRound], Drift]) -> Count:
 
 
 def _shift(drift: Callable[[JudgedRound], Drift]) -> Count:
-    """The mean distance in pixels by which these moved."""
+    """The mean distance in pixels by which the untouched objects that are still there moved."""
     return lambda trial: (sum(drift(s).shift for s in trial.steps), sum(drift(s).still for s in trial.steps))
 
 

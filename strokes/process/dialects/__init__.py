@@ -12,7 +12,7 @@ DIALECTS: dict[str, Dialect] = {"paper": PAPER, "miniature": MINIATURE, "plain":
 
 
 def dialect_of(profile: Profile) -> Dialect:
-    """Raises StrokesError for a dialect this version does not speak."""
+    """The dialect that a profile names. Raises StrokesError for an unknown one."""
     if profile.dialect not in DIALECTS:
         raise StrokesError(f"{profile.name}: unknown dialect {profile.dialect!r}; known are {', '.join(DIALECTS)}")
     return DIALECTS[profile.dialect]
