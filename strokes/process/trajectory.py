@@ -53,8 +53,7 @@ class Origin:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The plan of a round: ``instruction`` says what to change, ``description`` the whole scene after the change.
-    ``text`` is what the model reads back;
-    ``problem`` says why a reply could not be parsed as it should."""
+    ``text`` is what the model reads back; ``problem`` says why a reply could not be parsed as it should."""
 
     instruction: str
     description: str = ""

@@ -36,24 +36,19 @@ def missed(folder: Path) -> set[str]:
     return {row.name for row in compare_folder(folder) if not row.ok}
 
 
-@pytest.fixture
-def copy(tmp_path):
+def reduced(tmp_path: Path, *groups: str) -> Path:
     """A copy of the toy set that keeps only what the named pieces and scenarios expect."""
-
-    def reduced(*groups: str) -> Path:
-        folder = tmp_path / "set"
-        shutil.copytree(TOY, folder)
-        meta, expected = read(TOY / "meta.json"), load_file(TOY / "expected_fp32.safetensors")
-        # What an alias stands for may belong to a scenario that goes.
-        expected |= {name: expected[target].clone() for name, target in meta["aliases"].items() if target in expected}
-        meta["aliases"] = {name: target for name, target in meta["aliases"].items() if name not in expected}
-        kept = {name: tensor for name, tensor in expected.items() if name.split(".")[0] in groups}
-        save_file(kept, folder / "expected_fp32.safetensors")
-        meta["scenarios"] = {name: facts for name, facts in meta["scenarios"].items() if name in groups}
-        write(folder / "meta.json", meta)
-        return folder
-
-    return reduced
+    folder = tmp_path / "set"
+    shutil.copytree(TOY, folder)
+    meta, expected = read(TOY / "meta.json"), load_file(TOY / "expected_fp32.safetensors")
+    # What an alias stands for may belong to a scenario that goes.
+    expected |= {name: expected[target].clone() for name, target in meta["aliases"].items() if target in expected}
+    meta["aliases"] = {name: target for name, target in meta["aliases"].items() if name not in expected}
+    kept = {name: tensor for name, tensor in expected.items() if name.split(".")[0] in groups}
+    save_file(kept, folder / "expected_fp32.safetensors")
+    meta["scenarios"] = {name: facts for name, facts in meta["scenarios"].items() if name in groups}
+    write(folder / "meta.json", meta)
+    return folder
 
 
 def change_tensor(folder: Path, name: str, change, file: str = "expected_fp32.safetensors") -> None:
@@ -96,8 +91,8 @@ def test_toy_passes():
     assert "edit_global" in lines and not any("MISS" in line for line in lines)
 
 
-def test_without_autoencoder(copy):
-    folder = copy("text", "vae", "vae_prefill", "t2i_notebook", "edit_text_channel", "edit_global")
+def test_without_autoencoder(tmp_path):
+    folder = reduced(tmp_path, "text", "vae", "vae_prefill", "t2i_notebook", "edit_text_channel", "edit_global")
     (folder / "model" / "ae.safetensors").unlink()
     rows = {row.name: row for row in compare_folder(folder)}
     assert all(row.ok for row in rows.values())
@@ -128,8 +123,8 @@ TENSORS = [
 
 
 @pytest.mark.parametrize(("name", "change"), TENSORS, ids=[name for name, _ in TENSORS])
-def test_wrong_tensor_is_a_miss(copy, name, change):
-    folder = copy(name.split(".")[0])
+def test_wrong_tensor_is_a_miss(tmp_path, name, change):
+    folder = reduced(tmp_path, name.split(".")[0])
     change_tensor(folder, name, change)
     assert missed(folder) == {name}
 
@@ -155,14 +150,14 @@ FACTS = [
 
 
 @pytest.mark.parametrize(("path", "change"), FACTS, ids=[path for path, _ in FACTS])
-def test_wrong_fact_is_a_miss(copy, path, change):
-    folder = copy(path.split("/")[0])
+def test_wrong_fact_is_a_miss(tmp_path, path, change):
+    folder = reduced(tmp_path, path.split("/")[0])
     change_fact(folder, path, change)
     assert missed(folder) == {path.replace("/", ".")}
 
 
-def test_decoded_image_may_be_off_by_one(copy):
-    folder = copy("t2i_notebook")
+def test_decoded_image_may_be_off_by_one(tmp_path):
+    folder = reduced(tmp_path, "t2i_notebook")
     change_tensor(folder, "t2i_notebook.image_u8", lambda t: t + torch.where(t < 128, 1, -1).to(t.dtype))
     assert missed(folder) == set()
 
@@ -176,8 +171,8 @@ def test_decoded_image_may_be_off_by_one(copy):
         ("vit_model.vision_model.encoder.layers.1.mlp.fc2.bias", "vit.features"),
     ],
 )
-def test_wrong_weight_is_a_miss(copy, weight, hit):
-    folder = copy("text", "vit", "t2i_notebook")
+def test_wrong_weight_is_a_miss(tmp_path, weight, hit):
+    folder = reduced(tmp_path, "text", "vit", "t2i_notebook")
     # Half of the rows: what follows a norm would not notice a common factor or shift.
     change_tensor(
         folder, weight, lambda t: torch.cat((t[: len(t) // 2] * 2, t[len(t) // 2 :])), "model/ema.safetensors"
@@ -186,14 +181,14 @@ def test_wrong_weight_is_a_miss(copy, weight, hit):
     assert hit in found and not {"vit.patches_first2", "t2i_notebook.main.kv_len", "text.k.layer0"} & found
 
 
-def test_wrong_hyper_parameter_is_a_miss(copy):
-    folder = copy("edit_channel", "edit_text_channel")
+def test_wrong_hyper_parameter_is_a_miss(tmp_path):
+    folder = reduced(tmp_path, "edit_channel", "edit_text_channel")
     change_fact(folder, "edit_channel/hyper/cfg_renorm_min", lambda x: 0.0)
     assert missed(folder) == {"edit_channel.v_step0", "edit_channel.final_latent_tokens"}
 
 
-def test_what_is_unknown_is_reported(copy):
-    folder = copy("text", "t2i_notebook")
+def test_what_is_unknown_is_reported(tmp_path):
+    folder = reduced(tmp_path, "text", "t2i_notebook")
     tensors = load_file(folder / "expected_fp32.safetensors")
     tensors |= {"text.k.layer9": torch.zeros(2), "strange.piece": torch.zeros(3)}
     save_file(tensors, folder / "expected_fp32.safetensors")
@@ -210,8 +205,8 @@ def test_what_is_unknown_is_reported(copy):
     assert "MISS (not compared" in format_table(rows)
 
 
-def test_one_broken_scenario_hides_no_other(copy):
-    folder = copy("text", "t2i_notebook", "t2i_think")
+def test_one_broken_scenario_hides_no_other(tmp_path):
+    folder = reduced(tmp_path, "text", "t2i_notebook", "t2i_think")
     inputs = load_file(folder / "inputs.safetensors")
     del inputs["t2i_think.init_noise"]
     save_file(inputs, folder / "inputs.safetensors")
@@ -235,8 +230,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("breaks", BROKEN.values(), ids=BROKEN)
-def test_bad_folder_is_one_line(copy, breaks):
-    folder = copy("text")
+def test_bad_folder_is_one_line(tmp_path, breaks):
+    folder = reduced(tmp_path, "text")
     breaks(folder)
     with pytest.raises(StrokesError) as error:
         compare_folder(folder)
@@ -255,8 +250,8 @@ def test_bad_folder_is_one_line(copy, breaks):
         ("ae", "decoder.conv_out.weight"),
     ],
 )
-def test_missing_weight_is_one_line(copy, file, key):
-    folder = copy("text")
+def test_missing_weight_is_one_line(tmp_path, file, key):
+    folder = reduced(tmp_path, "text")
     path = folder / "model" / f"{file}.safetensors"
     tensors = load_file(path)
     del tensors[key]
@@ -375,7 +370,7 @@ def test_nothing_is_fixed_at_the_toy_sizes(tmp_path):
 LAYERS = ("Linear", "Embedding", "LayerNorm", "RMSNorm")
 
 
-def test_layers_come_from_the_operations(copy):
+def test_layers_come_from_the_operations(tmp_path):
     made: Counter[str] = Counter()
 
     def counted(kind: type[nn.Module]) -> type[nn.Module]:
@@ -387,7 +382,7 @@ def test_layers_come_from_the_operations(copy):
         return Counted
 
     operations = SimpleNamespace(**{name: counted(getattr(nn, name)) for name in LAYERS})
-    folder = copy("text", "vit", "t2i_notebook", "edit_text_channel")
+    folder = reduced(tmp_path, "text", "vit", "t2i_notebook", "edit_text_channel")
     assert all(row.ok for row in compare_folder(folder, operations))
 
     made.clear()
