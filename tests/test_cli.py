@@ -192,6 +192,7 @@ def test_a_full_disk_ends_training_with_one_line_and_nothing_half_written(tmp_pa
     assert not list((tmp_path / "model").rglob("*.tmp")) and (tmp_path / "model" / "ae.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_lists_what_it_cannot_read_and_takes_any_arms(tmp_path, toy_folder):
     (tmp_path / "prompts.txt").write_text("a red circle\na pink house\n")
     args = ("evaluate", "shapes", "--model", toy_folder, "--prompts", "prompts.txt", "--rounds", 1)

@@ -36,8 +36,16 @@ def run(*args: str, command: list[str] = COMMAND) -> subprocess.CompletedProcess
         (["paint", "a red circle", "--rounds", "9" * 5000], "'--rounds'"),
         (["paint", "a red circle", "--rounds", "1" + "0" * 30], "choose from 1 to 32"),
         (["paint", "a red circle", "--size", "9" * 5000 + "x64"], "write width x height"),
-        (["evaluate", "shapes", "--prompts", "none.txt", "--make-prompts", "1" + "0" * 30], "at most 100000"),
-        (["evaluate", "shapes", "--prompts", "none.txt", "--seeds", "9" * 5000], "give whole numbers"),
+        pytest.param(
+            ["evaluate", "shapes", "--prompts", "none.txt", "--make-prompts", "1" + "0" * 30],
+            "at most 100000",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["evaluate", "shapes", "--prompts", "none.txt", "--seeds", "9" * 5000],
+            "give whole numbers",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_usage_error_is_one_line_and_status_2(args: list[str], names: str) -> None:
@@ -70,6 +78,7 @@ def test_a_size_is_two_numbers_in_plain_digits(text: str) -> None:
     assert parse_size(" 64×48 ") == (64, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes in the file system are Unix's")
 @pytest.mark.parametrize("more", [(), ("--make-prompts", "3")])
 def test_prompts_are_read_from_a_regular_file_only(tmp_path: Path, more: tuple[str, ...]) -> None:

@@ -118,6 +118,7 @@ def test_a_folder_that_is_no_model(tmp_path):
         load(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_every_missing_tensor_of_the_autoencoder_is_named(toy_folder):
     tensors = load_file(toy_folder / "ae.safetensors")
     for key in tensors:

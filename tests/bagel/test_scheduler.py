@@ -66,9 +66,9 @@ def threads():
 @pytest.mark.parametrize(("width", "rows"), [(1, 1024), (3, 1024), (64, 1024), (64, 60)])
 def test_together_as_alone_and_in_order(toy_painter, width, rows):
     alone = [job(BagelPainter(toy_painter.checkpoint)) for job in JOBS]
-    crowd = list(run_batched(toy_painter, JOBS, width, rows=rows))
-    assert [texts for texts, _ in crowd] == [texts for texts, _ in alone]
-    for (_, ours), (_, theirs) in zip(crowd, alone, strict=True):
+    batched = list(run_batched(toy_painter, JOBS, width, rows=rows))
+    assert [texts for texts, _ in batched] == [texts for texts, _ in alone]
+    for (_, ours), (_, theirs) in zip(batched, alone, strict=True):
         assert len(ours) == len(theirs) and all(np.abs(a - b).max() < 1e-4 for a, b in zip(ours, theirs, strict=True))
     assert not threads()
 

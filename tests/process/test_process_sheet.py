@@ -52,6 +52,7 @@ def with_text(trajectory, text):
 TEXTS = {"a word": "x" * 100_000, "words": "word " * 200_000, "lines": "a\n" * 100_000, "empty lines": "\n" * 1_000_000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_long_texts_are_shown_shortened(two_rounds, text):
     trajectory = with_text(two_rounds, text)
@@ -67,6 +68,7 @@ def test_a_long_text_says_on_the_sheet_how_much_is_left_out():
     assert shortened("a" * 1_010, 10) == "a" * 10 + " … and 1,000 more characters"
 
 
+@pytest.mark.slow
 def test_of_very_many_rounds_the_first_and_the_last_are_shown(two_rounds):
     many = replace(two_rounds, rounds=two_rounds.rounds * 5_000)
     assert contact_sheet(many).height < 35_000

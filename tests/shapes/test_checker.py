@@ -37,6 +37,7 @@ def accuracy(graphs, images):
     return np.mean([check(image, graph).ok for graph, image in zip(graphs, images, strict=True)])
 
 
+@pytest.mark.slow
 def test_ground_truth_is_read_right(scenes):
     drawn, images = scenes
     assert accuracy([graph for graph, _ in drawn], images) >= 0.995

@@ -63,6 +63,7 @@ def test_layouts_fit_the_canvas_keep_apart_and_hold_their_relations(seed):
         assert holds(r.name, (a.x, a.y), (b.x, b.y))
 
 
+@pytest.mark.slow
 @given(SEEDS)
 def test_layouts_lie_on_the_loose_grid_where_it_has_room_and_anywhere_else(seed):
     rng = np.random.default_rng(seed)
