@@ -44,7 +44,7 @@ def edit_image(
 ) -> Painted:
     """Repaint an image as told, at ``size`` (width, height) or the nearest the model can to the image's own."""
     profile = painter.profile
-    size = size or profile.size_for(_image(image))
+    size = size or profile.size_for(image)
     profile.check_size(size)
     said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
     states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
@@ -63,7 +63,7 @@ def ask(
     """Answer a question, about an image where there is one."""
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
-        picture = picture_from(image, profile.size_for(_image(image)))
+        picture = picture_from(image, profile.size_for(image))
         state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
     state = painter.read_text(state, said.text)
     return painter.write_text(state, settings.over(profile.text), seed, on_text)
@@ -74,7 +74,3 @@ def _said(painter: Painter, text: str) -> TextSegment:
         raise StrokesError("the text is empty: say what to paint or ask")
     painter.check_text(text.strip())
     return TextSegment(text.strip())
-
-
-def _image(image: Image.Image | Picture) -> Image.Image:
-    return image.image if isinstance(image, Picture) else image

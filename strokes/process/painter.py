@@ -133,11 +133,12 @@ class Profile:
                 f"at most {self.max_side}"
             )
 
-    def size_for(self, image: Image.Image) -> tuple[int, int]:
+    def size_for(self, image: Image.Image | Picture) -> tuple[int, int]:
         """The canvas size nearest to an image's: its proportions, within ``max_side``, sides rounded to the multiple."""
-        scale = min(1.0, self.max_side / max(image.size))
+        sides = image.image.size if isinstance(image, Picture) else image.size
+        scale = min(1.0, self.max_side / max(sides))
         most = self.max_side // self.multiple
-        width, height = (min(most, max(1, round(side * scale / self.multiple))) * self.multiple for side in image.size)
+        width, height = (min(most, max(1, round(side * scale / self.multiple))) * self.multiple for side in sides)
         return width, height
 
 

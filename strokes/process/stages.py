@@ -66,7 +66,7 @@ def begin(
     profile = painter.profile
     painter.check_text(dialect_of(profile).opening(prompt))
     if size is None:
-        size = profile.size_for(image.image if isinstance(image, Picture) else image) if image else profile.size
+        size = profile.size_for(image) if image else profile.size
     profile.check_size(size)
     start = picture_from(image, size) if image else None
     return Trajectory(prompt=prompt, size=size, start=start, model=profile.name)

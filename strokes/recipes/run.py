@@ -26,7 +26,7 @@ from ..data.shapes.build import DataKind, DataPreset, build_synthetic
 from ..data.shapes.rollouts import ShapesSelfSampling, rollout_task
 from ..data.shards import ShardSet
 from ..errors import StrokesError
-from ..files import append, check_same_shapes, shapes_of, write_whole
+from ..files import append, check_same_shapes, load_json, shapes_of, write_whole
 from ..models import open_painter
 from ..process.dialects.tags import MINIATURE
 from ..shapes import drawing
@@ -236,8 +236,8 @@ class TrainingRun(ABC):
 def _read_settings(path: Path) -> Any:
     """The recorded settings. Raises StrokesError where they are no JSON: without them nothing can be checked."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return load_json(path)
+    except ValueError as error:
         raise StrokesError(
             f"{path} is not valid JSON ({error}): put back what the run wrote there, or choose another --out"
         ) from None
