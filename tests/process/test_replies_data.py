@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-LEAST, LEAST_OF_A_KIND = 100, 8
+LEAST, LEAST_OF_A_KIND = 340, 20
 KINDS = {
     "plain",
     "preamble",
