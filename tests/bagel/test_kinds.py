@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from safetensors.torch import save_file
 from strokes.bagel.network.model import Bagel, position_table
 from strokes.bagel.network.vision import unpatchify
 from strokes.bagel.painter import BagelPainter
-from strokes.bagel.weights.checkpoint import exact_table, first_not_finite, load_recognised, run_dtype
+from strokes.bagel.weights.checkpoint import (
+    exact_table,
+    first_not_finite,
+    load_recognised,
+    load_tokenizer,
+    run_dtype,
+    special_tokens,
+)
 from strokes.bagel.weights.companions import Places
 from strokes.bagel.weights.kinds import KINDS
 from strokes.bagel.weights.recognise import recognise
@@ -76,9 +84,9 @@ def larger(state):
     return {**state, **{key: torch.cat((state[key], state[key][:5])) for key in keys}}
 
 
-def shared_index(folder, state):
-    """The published folder's own index lists shards that are not there; its ema.safetensors counts."""
-    synthetic.write_folder(folder, state)
+def left_over_index(folder, state):
+    """The published folder's own index lists shards that are not there."""
+    synthetic.write_folder(folder, state, "ema-FP8.safetensors")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
 
 
@@ -93,7 +101,7 @@ FORMS = {
     "model.safetensors": lambda folder, state: synthetic.write_folder(folder, state, "model.safetensors"),
     "another name": lambda folder, state: synthetic.write_folder(folder, state, "somebodys-finetune.safetensors"),
     "config.json that is no JSON": lambda folder, state: synthetic.write_folder(folder, state, config=synthetic.BROKEN),
-    "index without its shards": shared_index,
+    "index without its shards": left_over_index,
     "shards": synthetic.write_shards,
     "shards without index": lambda folder, state: synthetic.write_shards(folder, state, index=False),
     "prefix": lambda folder, state: synthetic.write_folder(folder, {f"bagel.{k}": t for k, t in state.items()}),
@@ -297,6 +305,16 @@ def test_the_first_tensor_that_is_not_finite_is_named():
     name = "language_model.model.layers.3.mlp.up_proj.weight"
     model.get_parameter(name).data[5, 7] = float("inf")
     assert first_not_finite(model) == name
+
+
+def test_a_borrowed_tokenizer_writes_what_bagel_has_no_token_for_as_text():
+    root = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
+    folder = root / "comfy" / "text_encoders" / "qwen25_tokenizer"
+    if not (folder / "vocab.json").exists():
+        pytest.skip("no Qwen2.5 tokenizer: set COMFYUI_PATH to a ComfyUI checkout")
+    own, borrowed = load_tokenizer(folder), load_tokenizer(folder, borrowed=True)
+    assert own.encode("<think>").ids == [151667] and borrowed.encode("<think>").ids == [13708, 766, 29]
+    assert special_tokens(own) == special_tokens(borrowed) and borrowed.get_vocab_size() == 151665
 
 
 def test_a_fixed_table_is_what_it_was_before_it_was_cast():

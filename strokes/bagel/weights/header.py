@@ -51,11 +51,11 @@ class TensorEntry:
     def parameters(self) -> int:
         return prod(self.shape)
 
-    def read_bytes(self) -> bytes:
-        """The bytes of a small tensor."""
+    def read_bytes(self, most: int) -> bytes:
+        """The bytes of a tensor, ``most`` at most."""
         with self.file.open("rb") as file:
             file.seek(self.start)
-            return file.read(self.nbytes)
+            return file.read(min(self.nbytes, most))
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,18 @@ def shards_of(path: Path) -> list[Path]:
     return shards
 
 
-def _shards_in(index: Path) -> list[Path]:
+def shards_named(index: Path) -> list[Path]:
+    """The shards that an index file names, there or not. Raises :class:`StrokesError` where it names none or files elsewhere."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise StrokesError(f"{index} lists no shards under 'weight_map'; {AGAIN}")
     if not all(isinstance(name, str) and _FILE_NAME.fullmatch(name) for name in weight_map.values()):
         raise StrokesError(f"{index}: 'weight_map' must name .safetensors files beside it; {AGAIN}")
-    shards = [index.with_name(name) for name in sorted(set(weight_map.values()))]
+    return [index.with_name(name) for name in sorted(set(weight_map.values()))]
+
+
+def _shards_in(index: Path) -> list[Path]:
+    shards = shards_named(index)
     for shard in shards:
         if not shard.exists():
             raise StrokesError(f"{index.parent} lacks the shard {shard.name}, which {index.name} names; download it")

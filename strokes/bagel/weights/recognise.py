@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +14,13 @@ from .companions import (
     AUTOENCODERS,
     ModelJson,
     Places,
-    files_named,
     find_autoencoder,
     find_tokenizer,
     is_bagel_7b,
     model_json,
     read_optional,
 )
-from .header import INDEX, Header, TensorEntry, read_headers, shards_of
+from .header import INDEX, Header, TensorEntry, read_headers, shards_named, shards_of
 from .kinds import Kind, Signs, check_all_read, check_file, kind_of
 from .quantised import LayerFormat, layer_formats, logical_shape, stored_shape
 from .schema import ConfigFile, LlmFile, VitFile, profile_of, sizes_of, vit_rule_of
@@ -32,10 +29,8 @@ from .schema import ConfigFile, LlmFile, VitFile, profile_of, sizes_of, vit_rule
 WEIGHTS = ("ema.safetensors", "model.safetensors")
 # Types of numbers that a tensor without a quantised form may have.
 FLOATS = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
-# The network's own names, behind a prefix that all have in common or none.
-_OWN = re.compile(
-    r"(.*?)(?:language_model\.|vit_model\.|connector\.|vit_pos_embed\.|time_embedder\.|vae2llm\.|llm2vae\.|latent_pos_embed\.)"
-)
+# A name that every checkpoint has: what stands before it stands before all names.
+FIRST = "language_model.model.embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,9 @@ def _product(shape: tuple[int, ...]) -> int:
 def find_weights(path: Path) -> Path:
     """The weights file of a model folder, or the file itself; of shards, their index.
 
-    In a folder: the published names, then an index of shards, then shards, then the only other safetensors file. Raises
-    :class:`StrokesError` where there is none or not one alone.
+    In a folder: the published names, then an index with shards, then shards, then the only other safetensors file: the
+    published folder's own index lists shards that a fine-tune or a cast does not have. Raises :class:`StrokesError` where
+    there is none or not one alone.
     """
     if path.is_file():
         return path
@@ -105,14 +101,23 @@ def find_weights(path: Path) -> Path:
     for name in WEIGHTS:
         if (path / name).exists():
             return path / name
-    if indexes := files_named(path, [INDEX]):
-        return indexes[0]
-    found = [file for file in files_named(path, [".safetensors", ".gguf"]) if file.name not in AUTOENCODERS]
+    indexes = _files_named(path, INDEX)
+    for index in indexes:
+        if any(shard.exists() for shard in shards_named(index)):
+            return index
+    found = [file for file in _files_named(path, ".safetensors", ".gguf") if file.name not in AUTOENCODERS]
     if found and (len(found) == 1 or shards_of(found[0]) == found):
         return found[0]
     if found:
         raise StrokesError(f"{path} holds several models ({found[0].name}, {found[1].name} …): give one of the files")
+    if indexes:
+        return indexes[0]
     raise StrokesError(f"{path} is no model folder: it holds no {' or '.join(WEIGHTS)}")
+
+
+def _files_named(folder: Path, *endings: str) -> list[Path]:
+    """The files of a folder with one of the ``endings``, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(endings))
 
 
 def recognise(path: str | Path, places: Places | None = None) -> Recognised:
@@ -168,8 +173,7 @@ def _without_prefix(header: Header, path: Path) -> tuple[str, dict[str, TensorEn
 
     Raises StrokesError where two sets of the network's tensors lie in one file.
     """
-    found = Counter(match.group(1) for key in header.tensors if (match := _OWN.match(key)))
-    heads = sorted(prefix for prefix in found if f"{prefix}language_model.model.embed_tokens.weight" in header.tensors)
+    heads = sorted(key.removesuffix(FIRST) for key in header.tensors if key.endswith(FIRST))
     if len(heads) > 1:
         raise StrokesError(f"{path} holds two networks, '{heads[0]}' and '{heads[1]}': split it, and open one of them")
     prefix = heads[0] if heads else ""
