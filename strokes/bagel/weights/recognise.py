@@ -137,7 +137,7 @@ def recognise(path: str | Path, places: Places | None = None) -> Recognised:
     prefix, tensors = _without_prefix(header, weights)
     quantised = layer_formats(tensors, header.metadata, prefix, weights)
     found = model_json(weights, header.metadata, signs.config)
-    config = _config_of(tensors, quantised, found, folder)
+    config = _config_of(tensors, quantised, found, weights)
     own = _own_tensors(tensors, quantised, config, weights)
     autoencoder = find_autoencoder(folder, places, config.latent_channels)
     tokenizer = find_tokenizer(folder, places)
@@ -181,7 +181,7 @@ def _without_prefix(header: Header, path: Path) -> tuple[str, dict[str, TensorEn
 
 
 def _config_of(
-    tensors: Mapping[str, TensorEntry], quantised: Mapping[str, LayerFormat], found: ModelJson, folder: Path
+    tensors: Mapping[str, TensorEntry], quantised: Mapping[str, LayerFormat], found: ModelJson, path: Path
 ) -> BagelConfig:
     """The network's sizes. Raises StrokesError as :func:`infer_config`, and where a file is needed that is not there."""
     shapes = {key: logical_shape(e.shape, quantised.get(key.removesuffix(".weight"))) for key, e in tensors.items()}
@@ -191,12 +191,15 @@ def _config_of(
     absent = [name for name, part in needed.items() if part is None]
     # One head divides every width: an error is then of the tensors, not of the file that is not there.
     llm, vit = sizes_of(found.llm or LlmFile()), sizes_of(found.vit or VitFile(num_attention_heads=1))
-    config = infer_config(shapes, llm, vit, sizes_of(found.config))
+    try:
+        config = infer_config(shapes, llm, vit, sizes_of(found.config))
+    except StrokesError as error:
+        raise StrokesError(f"{path}: {error}") from None
     if config.vision is not None and found.vit is None:
         config = replace(config, vision=replace(config.vision, num_attention_heads=VitFile().num_attention_heads))
     if absent and not is_bagel_7b(config):
         raise StrokesError(
-            f"{folder} holds no {absent[0]}, which is needed beside weights of other sizes than BAGEL-7B's"
+            f"{path.parent} holds no {absent[0]}, which is needed beside weights of other sizes than BAGEL-7B's"
         )
     return config
 
