@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -22,8 +23,8 @@ BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8,
 }  # fmt: skip
-# Longest header in bytes that is read, as in the safetensors library.
-LONGEST = 100_000_000
+# Longest header in bytes, and most tensors, that are read: far above a quantised BAGEL's 1 MB and 6,000.
+LONGEST, MOST = 8_000_000, 100_000
 # Largest size of one dimension: beyond it sizes are no longer numbers that torch can hold.
 LARGEST = 2**40
 # The name of a shard: its number of how many.
@@ -70,8 +71,8 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The object of a JSON document. Raises ValueError for a name that is there twice."""
     out = dict(pairs)
     if len(out) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in out if names.count(name) > 1)[:100]}' is there twice")
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"'{name[:100]}' is there twice")
     return out
 
 
@@ -104,6 +105,8 @@ def read_header(path: Path) -> Header:
     metadata = found.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise StrokesError(f"{path}: the metadata of its header is no list of texts; {AGAIN}")
+    if len(found) > MOST:
+        raise StrokesError(f"{path} holds {len(found)} tensors; no model that is read has more than {MOST}")
     tensors = {key: _entry(path, key, value, 8 + length) for key, value in found.items()}
     _check_places(path, list(tensors.values()), 8 + length, size)
     return Header(tensors, metadata)
