@@ -341,3 +341,13 @@ def test_the_type_a_large_network_runs_in(matrices, vectors, runs_in, tmp_path):
     dtypes = {key: matrices if len(shape) == 2 else vectors for key, shape in shapes.items()}
     file = synthetic.write_sparse(tmp_path / "large.safetensors", shapes, dtypes)
     assert run_dtype(recognise(file)) == runs_in
+
+
+def test_tensors_beside_the_network_are_passed_over(state, tmp_path):
+    """Another network in the file, quantised in its own way, and a name that the prefix alone tells apart."""
+    other = {"vae.up.weight": torch.zeros(4, 4, dtype=torch.float8_e4m3fn), "vae.up.weight_scale": torch.tensor(1.0)}
+    other["vae.up.comfy_quant"] = torch.tensor(list(json.dumps(FP8).encode()), dtype=torch.uint8)
+    stored = {f"bagel.{key}": tensor for key, tensor in state.items()} | other | {"vae2llm.bias": torch.zeros(3)}
+    found = recognise(synthetic.write_folder(tmp_path / "model", stored))
+    assert found.tensors["vae2llm.bias"].key == "bagel.vae2llm.bias"
+    assert not found.quantised and found.nbytes == sum(tensor.nbytes for tensor in state.values())

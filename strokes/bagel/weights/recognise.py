@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 from ...errors import StrokesError
@@ -69,20 +70,13 @@ class Recognised:
         """The network's parameters, quantised ones unpacked."""
         formats = self.quantised
         shapes = (logical_shape(e.shape, formats.get(key.removesuffix(".weight"))) for key, e in self.tensors.items())
-        return sum(_product(shape) for shape in shapes)
+        return sum(prod(shape) for shape in shapes)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the network as it is stored, with the companions of quantised layers."""
         companions = (entry for layer in self.quantised.values() for entry in layer.companions.values())
         return sum(entry.nbytes for entry in (*self.tensors.values(), *companions))
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    out = 1
-    for side in shape:
-        out *= side
-    return out
 
 
 def find_weights(path: Path) -> Path:
@@ -148,7 +142,7 @@ def recognise(path: str | Path, places: Places | None = None) -> Recognised:
         kind=kind,
         prefix=prefix,
         tensors=own,
-        quantised=quantised,
+        quantised={layer: form for layer, form in quantised.items() if f"{layer}.weight" in own},
         config=config,
         given=found.config,
         profile=profile_of(found.config.strokes, _name_of(weights), config, where),
@@ -177,7 +171,9 @@ def _without_prefix(header: Header, path: Path) -> tuple[str, dict[str, TensorEn
     if len(heads) > 1:
         raise StrokesError(f"{path} holds two networks, '{heads[0]}' and '{heads[1]}': split it, and open one of them")
     prefix = heads[0] if heads else ""
-    return prefix, {key.removeprefix(prefix): entry for key, entry in header.tensors.items()}
+    others = {key: entry for key, entry in header.tensors.items() if not key.startswith(prefix)}
+    own = {key.removeprefix(prefix): entry for key, entry in header.tensors.items() if key.startswith(prefix)}
+    return prefix, others | own
 
 
 def _config_of(
