@@ -33,6 +33,7 @@ import folder_paths  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
 from probe_nodes import Anything, CompareLatents, Plain, StopAfter, Supply  # noqa: E402
+from velocity_probe import velocity  # noqa: E402
 
 import nodes  # noqa: E402
 
@@ -199,13 +200,13 @@ def watch_calls() -> None:
 
     model.decode_rows = counted
     loader = pack("model_loader.loader")
-    load = loader.load
+    load = loader.load_recognised
 
-    def counted_load(*rest):
+    def counted_load(*rest, **more):
         loads.append(rest)
-        return load(*rest)
+        return load(*rest, **more)
 
-    loader.load = counted_load
+    loader.load_recognised = counted_load
 
 
 def running_node() -> str:
@@ -297,6 +298,8 @@ OPERATIONS = {
     "run": run, "alive": alive, "prefix_cache": prefix_cache_counts, "free": free, "unload": unload, "pressure": pressure,
     "weights": weights, "parity": parity, "schemas": schemas,
     "loads": lambda: len(loads),
+    "velocity": lambda checkpoint, precision: velocity(pack, checkpoint, precision),
+    "checkpoints": lambda: pack("model_loader.folders").checkpoint_names(),
 }  # fmt: skip
 
 

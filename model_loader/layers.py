@@ -1,0 +1,54 @@
+"""How ComfyUI reads a checkpoint and computes with it: its reader, its layers, and the type of the activations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from types import SimpleNamespace
+
+import comfy.model_management as memory
+import comfy.ops
+import comfy.quant_ops
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..strokes.bagel.network.operations import Operations
+from ..strokes.errors import StrokesError
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped by ComfyUI's own reader.
+
+    Where ComfyUI streams weights, each carries the place in its file that they are streamed from.
+    """
+    return comfy.utils.load_torch_file(str(path), safe_load=True)
+
+
+def activation_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type to compute in with a network in ``dtype``: that one; float32 instead of bfloat16 that a card is slow with."""
+    # A CPU computes in bfloat16 here as it does for the command line.
+    slow = not memory.is_device_cpu(device) and not memory.should_use_bf16(device)
+    return torch.float32 if dtype == torch.bfloat16 and slow else dtype
+
+
+def operations_for(formats: Collection[str], activations: torch.dtype, device: torch.device) -> Operations:
+    """ComfyUI's layers for a checkpoint with layers quantised in ``formats``; none: those that cast while computing.
+
+    Raises StrokesError for a format that this ComfyUI does not know.
+    """
+    if not formats:
+        return comfy.ops.manual_cast
+    if unknown := sorted(name for name in formats if not _is_known(name)):
+        raise StrokesError(
+            f"this ComfyUI cannot compute with weights of the format {unknown[0]}: update ComfyUI and its comfy-kitchen"
+        )
+    # ComfyUI's own choice of what the card multiplies natively.
+    config = SimpleNamespace(quant_config={"mixed_ops": True})
+    return comfy.ops.pick_operations(None, activations, device, model_config=config)
+
+
+def _is_known(name: str) -> bool:
+    found = comfy.quant_ops.QUANT_ALGOS.get(name)
+    # ComfyUI without its comfy-kitchen has names of formats and no layouts.
+    return found is not None and comfy.quant_ops.get_layout_class(found["comfy_tensor_layout"]) is not None

@@ -1,0 +1,36 @@
+"""The velocity that a checkpoint's network predicts in ComfyUI, for the tests of kinds of files."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+SIDE = 64
+
+
+def velocity(pack, checkpoint: str, precision: str) -> dict:
+    """Velocity ``[tokens · numbers]`` at time 1 behind a text and a picture, and what was computed with which layers.
+
+    ``pack`` gives a module of the pack by its name.
+    """
+    loader, folders = pack("model_loader.loader"), pack("model_loader.folders")
+    pictures, settings = pack("strokes.process.pictures"), pack("strokes.process.painter").PaintSettings
+    model = loader.load_unified(folders.checkpoint_path(checkpoint), precision)
+    painter, network = model.painter, model.painter.checkpoint.model
+    picture = pictures.Picture(Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB"))
+    with torch.inference_mode():
+        prefix = painter.read_text(painter.blank(), "a red circle")
+        prefix = painter.read_picture(prefix, picture, "latents+pixels")
+        # One step from noise to picture, without guidance: what is taken off the noise is the velocity.
+        painted = painter.paint_picture(prefix, prefix, prefix, (SIDE, SIDE), settings(steps=1, text_guidance=1.0), 0)
+    patch = network.config.latent_patch_size
+    tokens = (SIDE // network.config.token_pixels) ** 2
+    noise = torch.randn(tokens, network.config.token_dim, generator=torch.Generator().manual_seed(0))
+    latents = torch.from_numpy(painted.picture.latents)[None]
+    clean = pack("strokes.bagel.network.vision").patchify(latents, patch)[0]
+    up = network.get_submodule("language_model.model.layers.1.mlp_moe_gen.up_proj")
+    return {
+        "velocity": (noise - clean).flatten().tolist(),
+        "activations": str(network.dtype).removeprefix("torch."),
+        "layer": [type(up.weight).__name__, str(getattr(up.weight, "storage_dtype", up.weight.dtype))],
+    }
