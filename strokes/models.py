@@ -7,7 +7,7 @@ naming a model costs nothing.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import StrokesError
 
@@ -37,3 +37,14 @@ def open_painter(
         return BagelPainter(load(path, device, dtype))
     except torch.OutOfMemoryError:
         raise StrokesError(f"{path} does not fit the GPU's memory: free some, or hide the GPU") from None
+
+
+def summarise(path: Path | str) -> dict[str, Any]:
+    """What a model folder or weights file is, as values of JSON, from headers alone; :mod:`.bagel.weights.summary` lists it.
+
+    Raises StrokesError where :func:`open_painter` would for reasons other than a companion that is missing.
+    """
+    from .bagel.weights.recognise import recognise
+    from .bagel.weights.summary import summary
+
+    return summary(recognise(path))

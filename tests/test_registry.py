@@ -31,7 +31,7 @@ def test_the_extension_needs_little():
     assert "torch" in PROJECT["project"]["dependencies"] and not any(
         "torch=" in d for d in PROJECT["project"]["dependencies"]
     )
-    assert set(PROJECT["project"]["optional-dependencies"]) == {"cli", "test", "train"}
+    assert set(PROJECT["project"]["optional-dependencies"]) == {"cli", "quant", "test", "train"}
 
 
 def test_what_the_registry_leaves_out():

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from ..errors import Cancelled, StrokesError
+from .check import check
 from .common import console
 from .evaluate import evaluate_shapes
 from .paint import paint, show
@@ -38,7 +39,7 @@ train_app = group("Train a model.")
 evaluate_app = group("Measure what a model paints.")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
-for command in (paint, show, parity):
+for command in (paint, show, check, parity):
     app.command()(command)
 train_app.command("embedded")(train_embedded_command)
 train_app.command("ablations")(train_ablations_command)

@@ -83,10 +83,12 @@ class Autoencoder:
         from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
         kwargs = autoencoder_kwargs(state)
-        module = build(kwargs)
+        with torch.device("meta"):  # weights that are replaced at once need no memory
+            module = build(kwargs)
         expected = {key: tuple(tensor.shape) for key, tensor in to_original_names(module).items()}
         check_shapes({key: tuple(tensor.shape) for key, tensor in state.items()}, expected, "the autoencoder file")
-        module.load_state_dict(convert_ldm_vae_checkpoint({key: state[key] for key in expected}, kwargs))
+        own = convert_ldm_vae_checkpoint({key: state[key] for key in expected}, kwargs)
+        module.load_state_dict(own, assign=True)
         return cls(module, scale, shift)
 
     @property

@@ -137,16 +137,32 @@ def _shape(shapes: Shapes, key: str, rank: int = 2) -> tuple[int, ...]:
 
 
 def _count_layers(shapes: Shapes, pattern: str) -> int:
-    """One more than the largest layer number, which is the one group of ``pattern``; 0 where no key matches."""
-    found = {int(m.group(1)) for key in shapes if (m := re.match(pattern, key))}
-    return max(found) + 1 if found else 0
+    """The number of layers, whose number is the one group of ``pattern``; 0 where no key matches.
+
+    Raises :class:`StrokesError` where the numbers are not 0, 1, 2 … without a gap.
+    """
+    found = {int(m.group(1)): key for key in shapes if (m := re.match(pattern, key))}
+    missing = next(number for number in range(len(found) + 1) if number not in found)
+    if missing < len(found):
+        last = max(found)
+        raise StrokesError(f"the weights hold '{found[last]}' but no tensor of layer {missing}: download them again")
+    return len(found)
+
+
+def _divided(number: int, by: int, what: str) -> int:
+    """``number / by``. Raises :class:`StrokesError` naming ``what`` where that is no whole number above 0."""
+    if by < 1 or number < 1 or number % by:
+        raise StrokesError(
+            f"{what}: {number} cannot be divided by {by}; are these weights and configurations one model's?"
+        )
+    return number // by
 
 
 def _side(rows: int, key: str) -> int:
-    """The side of a square table of ``rows`` rows. Raises :class:`StrokesError` where there is none."""
+    """The side of a square of ``rows`` rows or pixels. Raises :class:`StrokesError` where there is none."""
     side = isqrt(rows)
     if side * side != rows:
-        raise StrokesError(f"'{key}' has {rows} rows; a square number was expected")
+        raise StrokesError(f"'{key}' is of {rows} rows or pixels; a square number was expected")
     return side
 
 
@@ -157,30 +173,36 @@ def infer_config(
 
     Tensors win, because a fine-tune may have more embedding rows than its configuration says, and the published
     ``max_latent_size`` is outdated. ``vision`` is None where there are no tensors of a vision model. Raises
-    :class:`StrokesError` naming the tensor that is missing or misshapen.
+    :class:`StrokesError` naming the tensor that is missing or misshapen, a gap in the layers, and sizes that do not agree.
     """
+    layer = "language_model.model.layers.0"
     vocab, hidden = _shape(shapes, "language_model.model.embed_tokens.weight")
-    head_dim = _shape(shapes, "language_model.model.layers.0.self_attn.q_norm.weight", 1)[0]
-    q_rows = _shape(shapes, "language_model.model.layers.0.self_attn.q_proj.weight")[0]
-    k_rows = _shape(shapes, "language_model.model.layers.0.self_attn.k_proj.weight")[0]
+    head_dim = _shape(shapes, f"{layer}.self_attn.q_norm.weight", 1)[0]
+    q_rows = _shape(shapes, f"{layer}.self_attn.q_proj.weight")[0]
+    k_rows = _shape(shapes, f"{layer}.self_attn.k_proj.weight")[0]
+    heads = _divided(q_rows, head_dim, "rows of q_proj by the head's size")
+    kv_heads = _divided(k_rows, head_dim, "rows of k_proj by the head's size")
+    _divided(heads, kv_heads, "query heads by key heads")
+    _divided(head_dim, 2, "the head's size by its two halves")
     rope = llm.get("rope_theta") or (llm.get("rope_parameters") or {}).get("rope_theta") or 1e6
     language = LanguageConfig(
         vocab_size=vocab,
         hidden_size=hidden,
-        intermediate_size=_shape(shapes, "language_model.model.layers.0.mlp.gate_proj.weight")[0],
-        num_hidden_layers=_count_layers(shapes, r"language_model\.model\.layers\.(\d+)\."),
-        num_attention_heads=q_rows // head_dim,
-        num_key_value_heads=k_rows // head_dim,
+        intermediate_size=_shape(shapes, f"{layer}.mlp.gate_proj.weight")[0],
+        num_hidden_layers=_count_layers(shapes, r"language_model\.model\.layers\.([0-9]{1,9})\."),
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
         head_dim=head_dim,
         rope_theta=float(rope),
         rms_norm_eps=float(llm.get("rms_norm_eps", 1e-6)),
     )
     patch = int(bagel.get("latent_patch_size", 2))
+    token = _shape(shapes, "vae2llm.weight")[1]
     return BagelConfig(
         language=language,
         vision=_infer_vision(shapes, vit),
         latent_patch_size=patch,
-        latent_channels=_shape(shapes, "vae2llm.weight")[1] // patch**2,
+        latent_channels=_divided(token, patch**2, "numbers of a latent token by its cells (latent_patch_size²)"),
         max_latent_size=_side(_shape(shapes, "latent_pos_embed.pos_embed")[0], "latent_pos_embed.pos_embed"),
         vae_downsample=int((bagel.get("vae_config") or {}).get("downsample", 8)),
     )
@@ -194,13 +216,16 @@ def _infer_vision(shapes: Shapes, vit: Mapping[str, Any]) -> VisionConfig | None
         return None
     hidden, patch_numbers = _shape(shapes, embedding)
     channels = int(vit.get("num_channels", 3))
+    pixels = _divided(patch_numbers, channels, "numbers of a patch by num_channels")
+    heads = int(vit.get("num_attention_heads", 16))
+    _divided(hidden, heads, "width of the vision model by num_attention_heads")
     table = prefix + "embeddings.position_embedding.weight"
     return VisionConfig(
         hidden_size=hidden,
         intermediate_size=_shape(shapes, prefix + "encoder.layers.0.mlp.fc1.weight")[0],
-        num_hidden_layers=_count_layers(shapes, r"vit_model\.vision_model\.encoder\.layers\.(\d+)\."),
-        num_attention_heads=int(vit.get("num_attention_heads", 16)),
-        patch_size=isqrt(patch_numbers // channels),
+        num_hidden_layers=_count_layers(shapes, r"vit_model\.vision_model\.encoder\.layers\.([0-9]{1,9})\."),
+        num_attention_heads=heads,
+        patch_size=_side(pixels, embedding),
         patches_per_side=_side(_shape(shapes, table)[0], table),
         num_channels=channels,
         layer_norm_eps=float(vit.get("layer_norm_eps", 1e-6)),

@@ -1,37 +1,51 @@
-"""Checkpoints: opening a model folder, or one weights file with the others beside it.
+"""Checkpoints: opening a model folder, or one weights file with or without the others beside it.
 
 The layout is that of the published BAGEL-7B-MoT: ``ema.safetensors``, ``ae.safetensors``, ``llm_config.json``,
-``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` holds the profile.
+``vit_config.json``, tokenizer files, and ``config.json``, whose optional key ``strokes`` holds the profile. What else opens
+is in :mod:`.kinds` and :mod:`.recognise`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import StrokesError
-from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
-from ...process.painter import PaintSettings, Profile, TextSettings
+from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, shapes_of
+from ...process.painter import Profile
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
-from ..network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule, SpecialTokens, infer_config
+from ..network.config import BagelConfig, ResizeRule, SpecialTokens
 from ..network.model import Bagel
 from ..network.operations import Operations
+from .companions import TOKENIZER_FILES
+from .header import TensorEntry
+from .quantised import EMBEDDABLE, LayerFormat, check_kitchen, widen
+from .recognise import Recognised, expected_shapes, find_weights, recognise
+from .schema import sizes_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Names of the weights file, the first that exists counts: averaged weights, and weights as trained.
-WEIGHTS = ("ema.safetensors", "model.safetensors")
+__all__ = ["Checkpoint", "find_weights", "first_not_finite", "load", "load_recognised"]
+
 # The tokens of :class:`SpecialTokens`, in its order.
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 # Models of fewer parameters run in float32, larger ones in the precision of their file.
 SMALL = 500_000_000
+# Torch's types of the numbers in a header that a network can run in.
+RUNS_IN = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float32}
 
-Settings = TypeVar("Settings", PaintSettings, TextSettings, Profile)
+# Reads a safetensors file: its tensors by name, each mapped from the file until it is used.
+Read = Callable[[Path], Mapping[str, Tensor]]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,16 +61,10 @@ class Checkpoint:
     codec: str
 
 
-def find_weights(path: Path) -> Path:
-    """The weights file of a model folder, or the file itself. Raises :class:`StrokesError` where there is none."""
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise StrokesError(f"no model at {path}: give a folder like BAGEL-7B-MoT's, or its ema.safetensors")
-    for name in WEIGHTS:
-        if (path / name).exists():
-            return path / name
-    raise StrokesError(f"{path} is no model folder: it holds no {' or '.join(WEIGHTS)}")
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, mapped: none is read before it is used."""
+    with open_safetensors(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
 def load_network(
@@ -66,19 +74,18 @@ def load_network(
     dtype: torch.dtype | None = None,
     operations: Operations = nn,
 ) -> Bagel:
-    """The network with the weights of a safetensors file, in ``dtype``; None: what the file stores.
+    """The network with the weights of a plain safetensors file, in ``dtype``; None: what the file stores.
 
     Raises :class:`StrokesError` naming a tensor that is missing or misshapen.
     """
-    # Keys and shapes are those of torch's layers: others may make their weights only when they are loaded.
-    plain = Bagel(config, device="meta")
-    expected = {key: tuple(tensor.shape) for key, tensor in plain.state_dict().items()}
-    model = Bagel(config, operations, device="meta", dtype=dtype)
+    expected = expected_shapes(config)
     check_shapes(shapes_of(path), expected, str(path))
-    state: dict[str, Tensor] = {}
-    with open_safetensors(path) as file:
-        for key in expected:
-            state[key] = file.get_tensor(key).to(device=device, dtype=dtype)
+    stored = read_safetensors(path)
+    state = {key: stored[key].to(device=device, dtype=dtype) for key in expected}
+    return _assembled(Bagel(config, operations, device="meta", dtype=dtype), state)
+
+
+def _assembled(model: Bagel, state: Mapping[str, Tensor]) -> Bagel:
     model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -95,17 +102,35 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust library raises bare Exception
-            raise StrokesError(f"{path} cannot be read as a tokenizer ({error}); {AGAIN}") from None
+            raise StrokesError(f"{path} cannot be read as a tokenizer ({_one_line(error)}); {AGAIN}") from None
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        from transformers import AutoTokenizer
-
-        # Nothing of a folder is run as code.
-        found = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        tokenizer = found.backend_tokenizer
+        tokenizer = _from_vocabulary(folder)
     else:
         raise StrokesError(f"{folder} holds no tokenizer.json (nor vocab.json with merges.txt)")
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _from_vocabulary(folder: Path) -> Tokenizer:
+    """The tokenizer of vocabulary and merges. transformers sees their files alone: it would read ``config.json`` as well,
+    which in published folders is no JSON, and may name code to run."""
+    from transformers import AutoTokenizer
+
+    with TemporaryDirectory() as alone:
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, Path(alone) / name)
+        try:
+            found = AutoTokenizer.from_pretrained(alone, local_files_only=True, trust_remote_code=False)
+            return found.backend_tokenizer
+        except Exception as error:  # of many classes, among them the Rust library's bare Exception
+            where = f"{folder}: the tokenizer (vocab.json, merges.txt, tokenizer_config.json)"
+            raise StrokesError(f"{where} cannot be read ({_one_line(error)}); {AGAIN}") from None
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 150 else f"{text[:149]}…"
 
 
 def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
@@ -119,33 +144,12 @@ def special_tokens(tokenizer: Tokenizer) -> SpecialTokens:
     return SpecialTokens(*ids)
 
 
-def _with_given(base: Settings, given: dict[str, Any]) -> Settings:
-    """``base`` with the values of ``given``; keys that are no field of it are passed over."""
-    known = {f.name for f in fields(base)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if k in known}
-    return replace(base, **values)
-
-
-def read_profile(name: str, config: BagelConfig, given: dict[str, Any]) -> Profile:
-    """The profile ``given`` by the ``strokes`` key of ``config.json``, with BAGEL's defaults for what it leaves out."""
-    side = config.max_pixels_per_side
-    base = Profile(name=name, size=(side, side), multiple=config.token_pixels, max_side=side)
-    plain = {k: v for k, v in given.items() if k not in ("first", "edit", "text")}
-    return replace(
-        _with_given(base, plain),
-        first=_with_given(base.first, given.get("first", {})),
-        edit=_with_given(base.edit, given.get("edit", {})),
-        text=_with_given(base.text, given.get("text", {})),
-    )
-
-
-def load_autoencoder(path: Path, bagel: dict[str, Any], device: torch.device | str = "cpu") -> Autoencoder:
+def load_autoencoder(path: Path, bagel: Mapping[str, Any], device: torch.device | str = "cpu") -> Autoencoder:
     """The autoencoder of a file with FLUX's names, in float32; scale and shift are those of ``config.json``, if given.
 
     Raises :class:`StrokesError` naming a tensor that is missing or misshapen.
     """
-    with open_safetensors(path) as file:
-        state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+    state = {key: tensor.float() for key, tensor in read_safetensors(path).items()}
     ae = bagel.get("vae_config") or {}
     out = Autoencoder.from_state_dict(state, ae.get("scale_factor", SCALE), ae.get("shift_factor", SHIFT))
     out.module.to(device)
@@ -158,40 +162,121 @@ def load(
     dtype: torch.dtype | None = None,
     operations: Operations = nn,
 ) -> Checkpoint:
-    """Open a model folder. ``dtype`` is the network's; None: float32 for a small one, else what the file stores.
+    """Open a model folder or file. ``dtype`` is the network's; None: float32 for a small one, else what the file stores.
 
     Raises :class:`StrokesError` naming the file or tensor that is missing, truncated or misshapen.
     """
-    weights = find_weights(Path(path))
-    folder = weights.parent
-    shapes = shapes_of(weights)
-    llm = read_json(folder / "llm_config.json")
-    vit = read_json(folder / "vit_config.json", required=any(key.startswith("vit_model.") for key in shapes))
-    bagel = read_json(folder / "config.json", required=False)
-    config = infer_config(shapes, llm, vit, bagel)
-    tokenizer = load_tokenizer(folder)
+    return load_recognised(recognise(path), device, dtype, operations)
+
+
+def load_recognised(
+    found: Recognised,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    operations: Operations = nn,
+    read: Read = read_safetensors,
+    keep_quantised: bool = False,
+) -> Checkpoint:
+    """Build what was recognised, from the tensors that ``read`` hands over.
+
+    ``dtype`` is that of the activations and of every tensor but quantised ones; None: float32 for a small network, else the
+    type of most bytes in the file, and bfloat16 for one of 8-bit numbers. With ``keep_quantised``, matrices in 8 bits stay
+    as they are, because ``operations`` computes with them: a quantised layer gets its companions and its ``comfy_quant``,
+    which ``comfy.ops.mixed_precision_ops`` reads. Raises :class:`StrokesError` for a part that is missing.
+    """
+    for part in found.missing:
+        if part.needed:
+            raise StrokesError(part.costs)
+    assert found.tokenizer is not None and found.autoencoder is not None  # needed parts
+    if not keep_quantised:
+        check_kitchen(found.quantised, found.weights)
+    tokenizer = load_tokenizer(found.tokenizer)
     special = special_tokens(tokenizer)
-    if tokenizer.get_vocab_size() > config.language.vocab_size:
+    rows = found.config.language.vocab_size
+    if tokenizer.get_vocab_size() > rows:
         raise StrokesError(
-            f"{folder}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the weights only "
-            f"{config.language.vocab_size}: they do not belong together"
+            f"{found.tokenizer}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the weights only {rows}: they do "
+            "not belong together"
         )
-    ae = folder / "ae.safetensors"
-    if not ae.exists():
-        raise StrokesError(f"{folder} holds no ae.safetensors: take the autoencoder of any FLUX.1 or BAGEL download")
-    autoencoder = load_autoencoder(ae, bagel, device)
-    channels = autoencoder.module.config.latent_channels
-    if channels != config.latent_channels:
-        raise StrokesError(f"{ae} has {channels} latent channels, the network {config.latent_channels}")
-    if dtype is None and sum(torch.Size(s).numel() for s in shapes.values()) < SMALL:
-        dtype = torch.float32
-    given = bagel.get("strokes", {})
     return Checkpoint(
-        model=load_network(weights, config, device, dtype, operations),
+        model=_network(found, device, dtype or run_dtype(found), operations, read, keep_quantised),
         tokenizer=tokenizer,
         special=special,
-        autoencoder=autoencoder,
-        profile=read_profile(given.get("name", folder.name), config, given),
-        vit_rule=ResizeRule(**given["vit_transform"]) if "vit_transform" in given else RELEASED_VIT_RULE,
-        codec=fingerprint(ae),
+        autoencoder=load_autoencoder(found.autoencoder, sizes_of(found.given), device),
+        profile=found.profile,
+        vit_rule=found.vit_rule,
+        codec=fingerprint(found.autoencoder),
     )
+
+
+def run_dtype(found: Recognised) -> torch.dtype:
+    """The type a network runs in when nobody says one."""
+    if found.parameters < SMALL:
+        return torch.float32
+    counts: Counter[torch.dtype] = Counter()
+    for entry in found.tensors.values():
+        if entry.dtype in RUNS_IN:
+            counts[RUNS_IN[entry.dtype]] += entry.nbytes
+    most = counts.most_common(1)
+    return most[0][0] if most else torch.bfloat16
+
+
+def _network(
+    found: Recognised,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    operations: Operations,
+    read: Read,
+    keep_quantised: bool,
+) -> Bagel:
+    files = {path: read(path) for path in found.files}
+
+    def stored(entry: TensorEntry) -> Tensor:
+        return files[entry.file][entry.key]
+
+    # Quantised layers load to the device that they were made for, which cannot be meta.
+    made_on = device if keep_quantised and found.quantised else "meta"
+    model = Bagel(found.config, operations, device=made_on, dtype=dtype)
+    shapes = expected_shapes(found.config)
+    state: dict[str, Tensor] = {}
+    for key, entry in found.tensors.items():
+        layer = key.removesuffix(".weight")
+        quantised = found.quantised.get(layer)
+        if quantised is None:
+            stays = keep_quantised and entry.dtype.startswith("F8") and is_linear(key, entry)
+            state[key] = stored(entry).to(device=device, dtype=None if stays else dtype)
+        elif keep_quantised and (quantised.format in EMBEDDABLE or is_linear(key, entry)):
+            state[key] = stored(entry).to(device)
+            state |= {f"{layer}.{name}": stored(e).to(device) for name, e in quantised.companions.items()}
+            state[f"{layer}.comfy_quant"] = _json_bytes(quantised)
+        else:
+            companions = {name: stored(e) for name, e in quantised.companions.items()}
+            state[key] = widen(stored(entry), companions, quantised, shapes[key]).to(device=device, dtype=dtype)
+    return _assembled(model, state)
+
+
+def is_linear(key: str, entry: TensorEntry) -> bool:
+    """Whether a tensor is the matrix of a linear layer: tables that rows are looked up in are none."""
+    return (
+        key.endswith(".weight")
+        and len(entry.shape) == 2
+        and not key.endswith(("embed_tokens.weight", "embedding.weight"))
+    )
+
+
+def _json_bytes(found: LayerFormat) -> Tensor:
+    """A layer's ``comfy_quant``: its JSON as bytes."""
+    return torch.tensor(list(json.dumps({"format": found.format, **found.options}).encode()), dtype=torch.uint8)
+
+
+def first_not_finite(module: nn.Module) -> str | None:
+    """The name of the first tensor of a module with a number that is not finite; None where all are.
+
+    It reads every weight: for after a failure, not before.
+    """
+    for name, tensor in module.state_dict().items():
+        if tensor.is_floating_point():
+            parts = tensor.flatten().split(1 << 24)
+            if not all(part.float().isfinite().all() for part in parts):
+                return name
+    return None
