@@ -55,13 +55,13 @@ def base(comfy, tmp_path_factory):
 
 
 class Driver:
-    """ComfyUI's executor in a process of its own; see ``driver.py`` for what it answers."""
+    """ComfyUI's executor in a process of its own, with its command line's ``options``; see ``driver.py``."""
 
-    def __init__(self, comfy, base):
+    def __init__(self, comfy, base, *options):
         root, python = comfy
-        self.log = open(base / "driver.log", "w")  # noqa: SIM115
+        self.log = open(base / f"driver{''.join(options)}.log", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [python, HERE / "driver.py", root, base],
+            [python, HERE / "driver.py", root, base, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
         )  # fmt: skip
@@ -106,6 +106,20 @@ def driver(comfy, base):
     driver = Driver(comfy, base)
     yield driver
     driver.close()
+
+
+@pytest.fixture
+def driver_with(comfy, base):
+    """Makes one more driver, with options of ComfyUI's command line."""
+    made = []
+
+    def make(*options):
+        made.append(Driver(comfy, base, *options))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Runs under ComfyUI's own Python: its real executor in process, one JSON request a line on standard input.
 
-Standard output answers a line each; everything else goes to standard error. ``python driver.py COMFYUI BASE``.
+Standard output answers a line each; everything else goes to standard error. ``python driver.py COMFYUI BASE OPTIONS``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-comfy_root, base = sys.argv[1:3]
+comfy_root, base, *options = sys.argv[1:]
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.argv = ["main.py", "--cpu", "--base-directory", base, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+sys.argv += options
 os.chdir(comfy_root)
 sys.path.insert(0, comfy_root)
 

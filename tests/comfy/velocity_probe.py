@@ -15,10 +15,10 @@ def velocity(pack, checkpoint: str, precision: str) -> dict:
     """
     loader, folders = pack("model_loader.loader"), pack("model_loader.folders")
     pictures, settings = pack("strokes.process.pictures"), pack("strokes.process.painter").PaintSettings
-    model = loader.load_unified(folders.checkpoint_path(checkpoint), precision)
-    painter, network = model.painter, model.painter.checkpoint.model
     picture = pictures.Picture(Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB"))
-    with torch.inference_mode():
+    with torch.inference_mode():  # as ComfyUI runs nodes
+        model = loader.load_unified(folders.checkpoint_path(checkpoint), precision)
+        painter, network = model.painter, model.painter.checkpoint.model
         prefix = painter.read_text(painter.blank(), "a red circle")
         prefix = painter.read_picture(prefix, picture, "latents+pixels")
         # One step from noise to picture, without guidance: what is taken off the noise is the velocity.
