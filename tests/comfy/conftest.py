@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import synthetic_bagel
 
 PACK = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+
+import checkpoints  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -134,3 +137,21 @@ def toy(base, endless_folder):
     """The name of an untrained model among ComfyUI's checkpoints, one that never writes the end of a text."""
     shutil.copytree(endless_folder, base / "models" / "strokes" / "toy")
     return "toy/ema.safetensors"
+
+
+@pytest.fixture(scope="session")
+def models(base):
+    return base / "models"
+
+
+@pytest.fixture(scope="session")
+def state():
+    """The synthetic checkpoint's tensors in bfloat16."""
+    return synthetic_bagel.weights()
+
+
+@pytest.fixture(scope="session")
+def published(state, models):
+    """The name in the menu of a folder as BAGEL-7B-MoT was published."""
+    name = checkpoints.write("published", models / "strokes" / "published", state)
+    return f"published/{name}"

@@ -33,8 +33,8 @@ import execution  # noqa: E402
 import folder_paths  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
+from kinds_probe import opened, velocity  # noqa: E402
 from probe_nodes import Anything, CompareLatents, Plain, StopAfter, Supply  # noqa: E402
-from velocity_probe import velocity  # noqa: E402
 
 import nodes  # noqa: E402
 
@@ -300,6 +300,7 @@ OPERATIONS = {
     "weights": weights, "parity": parity, "schemas": schemas,
     "loads": lambda: len(loads),
     "velocity": lambda checkpoint, precision: velocity(pack, checkpoint, precision),
+    "opened": lambda checkpoint, streaming: opened(pack, checkpoint, streaming),
     "checkpoints": lambda: pack("model_loader.folders").checkpoint_names(),
 }  # fmt: skip
 

@@ -1,0 +1,170 @@
+"""Quantised checkpoints in ComfyUI: what they cost in accuracy, LoRAs on them, and the memory that opening takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import prod
+
+import pytest
+import synthetic_bagel as synthetic
+import torch
+from checkpoints import CONFIG, graph, in_comfy
+from graphs import node
+from safetensors.torch import save_file
+
+from strokes.bagel.network.config import BAGEL_7B
+from strokes.bagel.network.model import Bagel
+
+FP8, INT8 = {"format": "float8_e4m3fn"}, {"format": "int8_tensorwise"}
+FULL = {**FP8, "full_precision_matrix_mult": True}
+CAST, FORM = ["Parameter", "torch.float8_e4m3fn"], ["QuantizedTensor", "torch.float8_e4m3fn"]
+WHOLE = ["QuantizedTensor", "torch.int8"]
+
+
+def layers_only(state):
+    names = {f"{layer}.weight" for layer in synthetic.layers(state)}
+    return {key: tensor.to(torch.float8_e4m3fn) if key in names else tensor for key, tensor in state.items()}
+
+
+# Change of the weights, JSON of a layer in the metadata, what a layer's weight is then, and the largest error.
+QUANTISED = {
+    "fp8 cast, every tensor": (synthetic.cast, None, CAST, 0.05),
+    "fp8 cast, the layers' matrices": (layers_only, None, CAST, 0.04),
+    "scaled fp8, comfy_quant": (lambda s: synthetic.marked(synthetic.scaled_fp8(s), FP8), None, FORM, 0.05),
+    "scaled fp8, full precision products": (
+        lambda s: synthetic.marked(synthetic.scaled_fp8(s), FULL),
+        None,
+        FORM,
+        0.04,
+    ),
+    "scaled fp8, metadata": (synthetic.scaled_fp8, FP8, FORM, 0.05),
+    "scaled fp8, older form": (lambda s: synthetic.older(synthetic.scaled_fp8(s)), None, FORM, 0.05),
+    "int8": (lambda s: synthetic.marked(synthetic.int8(s), INT8), None, WHOLE, 0.03),
+    "int8, a scale a row": (lambda s: synthetic.marked(synthetic.int8(s, True), INT8), None, WHOLE, 0.03),
+}
+
+
+@pytest.fixture(scope="module")
+def quantised(models, state, published):
+    """The name in the menu of every kind."""
+    names = {}
+    for kind, (change, layer, *_) in QUANTISED.items():
+        folder = synthetic.write_companions(models / "strokes" / kind.replace(",", ""), CONFIG)
+        stored = change(state)
+        about = synthetic.metadata(stored, layer) if layer else None
+        save_file(stored, folder / "ema.safetensors", metadata=about)
+        names[kind] = f"{folder.name}/ema.safetensors"
+    return names
+
+
+def errors(driver, published, names, precision):
+    """Relative error of every kind's velocity against that of the bfloat16 file in float32; prints a table.
+
+    The first is that of the bfloat16 file itself: what the precision of the computation makes of it.
+    """
+
+    def found(name, precision):
+        answer = driver("velocity", checkpoint=name, precision=precision)
+        return torch.tensor(answer.pop("velocity")), answer
+
+    right, _ = found(published, "float32")
+    out, about = {}, {}
+    for kind, name in {"the bfloat16 file": published, **names}.items():
+        velocity, about[kind] = found(name, precision)
+        out[kind] = float((velocity - right).norm() / right.norm())
+    print(f"\nin {precision}:", *(f"{kind:36} {error:.4f}" for kind, error in out.items()), sep="\n")
+    return out.pop("the bfloat16 file"), out, {kind: about[kind] for kind in names}
+
+
+def too_large(error, rounding):
+    return {kind: each for kind, each in error.items() if not 0 < each <= QUANTISED[kind][3] + rounding}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "auto"])
+def test_velocity_error_of_each_quantised_kind(fresh, published, quantised, precision):
+    rounding, error, about = errors(fresh, published, quantised, precision)
+    assert not too_large(error, rounding) and (rounding == 0) == (precision == "auto")
+    assert {kind: each["layer"] for kind, each in about.items()} == {kind: row[2] for kind, row in QUANTISED.items()}
+    # A small network computes in float32 unless asked.
+    assert {each["activations"] for each in about.values()} == {"float32" if precision == "auto" else precision}
+
+
+@pytest.mark.slow
+def test_velocity_error_with_fp8_products(driver_with, published, quantised):
+    """As on a card that multiplies fp8: activations are quantised too, but where the file wants full precision."""
+    scaled = {kind: name for kind, name in quantised.items() if kind.startswith("scaled")}
+    _, error, _ = errors(driver_with("--supports-fp8-compute"), published, scaled, "bfloat16")
+    assert not too_large(error, 0)
+    assert error["scaled fp8, comfy_quant"] > error["scaled fp8, full precision products"]
+
+
+@pytest.mark.slow
+def test_the_forms_of_scaled_fp8_are_one(fresh, quantised):
+    kinds = ("scaled fp8, comfy_quant", "scaled fp8, metadata", "scaled fp8, older form")
+    found = [in_comfy(fresh, quantised[kind]) for kind in kinds]
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fp8 cast, every tensor", "scaled fp8, comfy_quant", "int8"])
+def test_a_lora_on_quantised_weights(fresh, models, quantised, kind):
+    layer, generator = "language_model.model.layers.1.mlp_moe_gen.up_proj", torch.Generator().manual_seed(7)
+    up, down = torch.randn(128, 2, generator=generator), torch.randn(2, 64, generator=generator)
+    save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, models / "loras" / "q.safetensors")
+    plain = in_comfy(fresh, quantised[kind])
+    before = fresh("weights")
+    lora = {"lora": node("StrokesApplyLora", model=["model", 0], lora="q.safetensors", strength=1.0)}
+    patched = graph(quantised[kind], **lora)
+    for stage in ("sketch", "refine"):
+        patched[stage]["inputs"]["model"] = ["lora", 0]
+    assert fresh.run(patched)["reports"][0]["pictures"] != plain[0]
+    assert fresh("weights") == before and in_comfy(fresh, quantised[kind]) == plain
+
+
+# Memory
+
+BYTES = {"BF16": 2, "F32": 4, "F8_E4M3": 1}
+
+
+def write_sparse(path, tensors, metadata):
+    """A safetensors file of zeros that takes no room: types and shapes by name, all data a hole in the file system."""
+    header, end = {"__metadata__": metadata}, 0
+    for key, (dtype, shape) in tensors.items():
+        size = BYTES[dtype] * prod(shape)
+        header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streaming"])
+@pytest.mark.parametrize("kind", ["plain", "quantised"])
+def test_opening_a_large_file_takes_little_memory(fresh, models, kind, streaming):
+    """4 GB of BAGEL-7B's layers; where ComfyUI streams weights, it knows the place of each in its file."""
+    layers = 4 if kind == "plain" else 8
+    language = replace(BAGEL_7B.language, vocab_size=320, num_hidden_layers=layers)
+    config = replace(BAGEL_7B, language=language, vision=None)
+    tensors = {key: ("BF16", tuple(tensor.shape)) for key, tensor in Bagel(config, device="meta").state_dict().items()}
+    formats = {}
+    if kind == "quantised":
+        formats = {key.removesuffix(".weight"): FP8 for key in tensors if "_proj" in key and key.endswith(".weight")}
+        tensors |= {f"{name}.weight": ("F8_E4M3", tensors[f"{name}.weight"][1]) for name in formats}
+        tensors |= {f"{name}.weight_scale": ("F32", ()) for name in formats}
+    folder = synthetic.write_companions(models / "strokes" / f"large {kind}", CONFIG)
+    size = write_sparse(
+        folder / "ema.safetensors",
+        tensors,
+        {"_quantization_metadata": json.dumps({"layers": formats})} if formats else {},
+    )
+    assert 3.5e9 < size < 4.5e9
+    found = fresh("opened", checkpoint=f"{folder.name}/ema.safetensors", streaming=streaming)
+    (folder / "ema.safetensors").unlink()
+    print(f"\n{kind}, streaming {streaming}: {found['grown'] / 1e6:.0f} MB grown of {size / 1e9:.2f} GB, {found}")
+    assert found["grown"] < 300e6 and found["bytes"] > 0.999 * size
+    assert found["known"] == (found["bytes"] if streaming else 0)
