@@ -164,25 +164,10 @@ def test_without_any_json_only_bagel_7b_is_known(state, tmp_path):
     file, places = alone(tmp_path, state)
     with pytest.raises(StrokesError, match="no llm_config.json, which is needed beside weights of other sizes"):
         recognise(file, places)
-    whole = write_sparse(tmp_path / "whole.safetensors", released_shapes())
+    whole = synthetic.write_sparse(tmp_path / "whole.safetensors", released_shapes())
     found = recognise(whole, places)
     assert found.parameters == 14_607_260_128 and found.config.language.rope_theta == 1e6
     assert found.profile.max_side == 1024 and found.nbytes == 2 * found.parameters
-
-
-def write_sparse(path, shapes, dtype="BF16"):
-    """A safetensors file whose tensors are a hole in the file system: all zeros, and no room taken."""
-    header, end = {}, 0
-    for key, shape in shapes.items():
-        size = 2 * torch.Size(shape).numel()
-        header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end)
-    return path
 
 
 def only_layers(state):

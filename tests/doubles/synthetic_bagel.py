@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from strokes.bagel.network.config import BagelConfig, LanguageConfig, VisionConfig
 from strokes.bagel.network.model import Bagel
 from strokes.bagel.weights.checkpoint import MARKERS
+from strokes.bagel.weights.header import BITS
 from strokes.models import EMBEDDED
 
 State = dict[str, Tensor]
@@ -191,3 +193,18 @@ def older(state: State) -> State:
     out = {key.replace(".weight_scale", ".scale_weight"): tensor for key, tensor in state.items()}
     out |= {f"{layer}.scale_input": torch.tensor(1.0) for layer in layers(state)}
     return {**out, "scaled_fp8": torch.zeros(1, dtype=torch.float8_e4m3fn)}
+
+
+def write_sparse(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16") -> Path:
+    """A safetensors file whose tensors are a hole in the file system: all zeros, and no room taken."""
+    header, end = {}, 0
+    for key, shape in shapes.items():
+        size = prod(shape) * BITS[dtype] // 8
+        header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return path

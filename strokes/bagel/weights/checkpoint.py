@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import StrokesError
-from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, shapes_of
+from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
 from ...process.painter import Profile
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
 from ..network.config import BagelConfig, ResizeRule, SpecialTokens
 from ..network.model import Bagel
 from ..network.operations import Operations
-from .companions import TOKENIZER_FILES
+from .companions import TOKENIZER_FILES, has_tokenizer
 from .header import TensorEntry
 from .quantised import EMBEDDABLE, LayerFormat, check_kitchen, widen
 from .recognise import Recognised, expected_shapes, find_weights, recognise
@@ -98,12 +98,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
-    if path.exists():
+    if path.is_file():
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust library raises bare Exception
             raise StrokesError(f"{path} cannot be read as a tokenizer ({_one_line(error)}); {AGAIN}") from None
-    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+    elif has_tokenizer(folder):
         tokenizer = _from_vocabulary(folder)
     else:
         raise StrokesError(f"{folder} holds no tokenizer.json (nor vocab.json with merges.txt)")
@@ -116,6 +116,9 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
     which in published folders is no JSON, and may name code to run."""
     from transformers import AutoTokenizer
 
+    words = read_json(folder / "vocab.json")
+    if not words or not all(type(number) is int for number in words.values()):
+        raise StrokesError(f"{folder / 'vocab.json'} is no tokenizer's vocabulary: each word needs its number; {AGAIN}")
     with TemporaryDirectory() as alone:
         for name in TOKENIZER_FILES:
             if (folder / name).is_file():
@@ -151,7 +154,10 @@ def load_autoencoder(path: Path, bagel: Mapping[str, Any], device: torch.device 
     """
     state = {key: tensor.float() for key, tensor in read_safetensors(path).items()}
     ae = bagel.get("vae_config") or {}
-    out = Autoencoder.from_state_dict(state, ae.get("scale_factor", SCALE), ae.get("shift_factor", SHIFT))
+    try:
+        out = Autoencoder.from_state_dict(state, ae.get("scale_factor", SCALE), ae.get("shift_factor", SHIFT))
+    except StrokesError as error:
+        raise StrokesError(f"{path}: {error}") from None
     out.module.to(device)
     return out
 

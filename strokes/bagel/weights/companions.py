@@ -146,7 +146,7 @@ def is_flux_autoencoder(header: Header, channels: int) -> bool:
     out = header.tensors.get("encoder.conv_out.weight")
     return (
         out is not None
-        and out.shape[0] == 2 * channels
+        and out.shape[:1] == (2 * channels,)
         and "decoder.conv_out.weight" in header.tensors
         and "encoder.down.0.block.0.conv1.weight" in header.tensors
         and "quant_conv.weight" not in header.tensors
@@ -185,6 +185,10 @@ def check_autoencoder(path: Path, channels: int) -> Path:
                 f"{path}: '{key[:200]}' is beyond the {MOST_LEVELS} levels or blocks of an autoencoder; {AGAIN}"
             )
     for key, entry in header.tensors.items():
+        if not entry.shape:
+            raise StrokesError(
+                f"{path}: '{key[:200]}' has shape [], a single number, which no autoencoder has; {AGAIN}"
+            )
         if entry.dtype not in ("F32", "F16", "BF16", "F64"):
             raise StrokesError(
                 f"{path}: '{key[:200]}' is stored as {entry.dtype}; take a float32 or bfloat16 autoencoder"
@@ -201,7 +205,7 @@ def find_tokenizer(folder: Path, places: Places) -> Path | None:
 
 
 def has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer.json").exists() or all((folder / name).exists() for name in TOKENIZER_FILES[:2])
+    return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in TOKENIZER_FILES[:2])
 
 
 def files_named(folder: Path, endings: Iterable[str]) -> list[Path]:

@@ -28,6 +28,8 @@ LONGEST = 100_000_000
 LARGEST = 2**40
 # The name of a shard: its number of how many.
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
+# A file's name without a folder.
+_FILE_NAME = re.compile(r"[^/\\\x00]{1,200}\.safetensors")
 INDEX = ".safetensors.index.json"
 
 
@@ -175,13 +177,9 @@ def _shards_in(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise StrokesError(f"{index} lists no shards under 'weight_map'; {AGAIN}")
-    names = weight_map.values()
-    if not all(
-        isinstance(name, str) and name.endswith(".safetensors") and "/" not in name and "\\" not in name
-        for name in names
-    ):
+    if not all(isinstance(name, str) and _FILE_NAME.fullmatch(name) for name in weight_map.values()):
         raise StrokesError(f"{index}: 'weight_map' must name .safetensors files beside it; {AGAIN}")
-    shards = [index.with_name(name) for name in sorted(set(names))]
+    shards = [index.with_name(name) for name in sorted(set(weight_map.values()))]
     for shard in shards:
         if not shard.exists():
             raise StrokesError(f"{index.parent} lacks the shard {shard.name}, which {index.name} names; download it")

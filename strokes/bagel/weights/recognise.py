@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import StrokesError
-from ...files import AGAIN, check_shapes
+from ...files import AGAIN, check_regular, check_shapes
 from ...process.painter import Profile
 from ..network.config import BagelConfig, ResizeRule, infer_config
 from .companions import (
@@ -156,6 +156,7 @@ def recognise(path: str | Path, places: Places | None = None) -> Recognised:
 
 def _first_bytes(path: Path) -> bytes:
     try:
+        check_regular(path)
         with path.open("rb") as file:
             return file.read(4)
     except OSError as error:

@@ -201,18 +201,20 @@ def _given(part: Part) -> dict[str, Any]:
 
 
 def vit_rule_of(given: ProfilePart, config: BagelConfig, where: str) -> ResizeRule:
-    """The transform of pictures for the vision model; BAGEL's where none is given.
+    """The transform of pictures for the vision model; where none is given, BAGEL's within the vision model's table.
 
     Raises :class:`StrokesError` where its pictures would not fit the vision model's patches.
     """
     part, vision = given.vit_transform, config.vision
-    if part is None:
+    if vision is None:
         return RELEASED_VIT_RULE
-    if vision is not None:
-        patch, most = vision.patch_size, vision.patch_size * vision.patches_per_side
-        if part.stride % patch or part.max > most:
-            raise StrokesError(
-                f"{where}: 'strokes.vit_transform' has stride {part.stride} and max {part.max}; the vision model needs "
-                f"multiples of {patch} up to {most}"
-            )
+    patch, most = vision.patch_size, vision.patch_size * vision.patches_per_side
+    if part is None:
+        released = RELEASED_VIT_RULE
+        return ResizeRule(min(released.max, most), min(released.min, most), patch, released.max_pixels)
+    if part.stride % patch or part.max > most:
+        raise StrokesError(
+            f"{where}: 'strokes.vit_transform' has stride {part.stride} and max {part.max}; the vision model needs multiples "
+            f"of {patch} up to {most}"
+        )
     return ResizeRule(**part.model_dump())
