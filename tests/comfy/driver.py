@@ -33,7 +33,7 @@ import execution  # noqa: E402
 import folder_paths  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
-from kinds_probe import opened, velocity  # noqa: E402
+from kinds_probe import opened, quantise, velocity  # noqa: E402
 from probe_nodes import Anything, CompareLatents, Plain, StopAfter, Supply  # noqa: E402
 
 import nodes  # noqa: E402
@@ -299,8 +299,9 @@ OPERATIONS = {
     "run": run, "alive": alive, "prefix_cache": prefix_cache_counts, "free": free, "unload": unload, "pressure": pressure,
     "weights": weights, "parity": parity, "schemas": schemas,
     "loads": lambda: len(loads),
-    "velocity": lambda checkpoint, precision: velocity(pack, checkpoint, precision),
-    "opened": lambda checkpoint, streaming: opened(pack, checkpoint, streaming),
+    "velocity": lambda **given: velocity(pack, **given),
+    "opened": lambda **given: opened(pack, **given),
+    "quantise": quantise,
     "checkpoints": lambda: pack("model_loader.folders").checkpoint_names(),
 }  # fmt: skip
 

@@ -5,23 +5,32 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import comfy.memory_management
+import comfy.quant_ops
 import comfy_aimdo.control
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 SIDE = 64
 
 
-def velocity(pack, checkpoint: str, precision: str) -> dict:
-    """Velocity ``[tokens · numbers]`` at time 1 behind a text and a picture, and what was computed with which layers."""
+def velocity(pack, checkpoint: str, precision: str, slow: bool = False) -> dict:
+    """Velocity ``[tokens · numbers]`` at time 1 behind a text and a picture, and what was computed with which layers.
+
+    ``slow``: as on a card that is slow with bfloat16.
+    """
     loader, folders = pack("model_loader.loader"), pack("model_loader.folders")
     pictures, settings = pack("strokes.process.pictures"), pack("strokes.process.painter").PaintSettings
     picture = pictures.Picture(Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB"))
+    activation_type = loader.activation_type
     with torch.inference_mode():  # as ComfyUI runs nodes
+        loader.activation_type = (lambda *_: torch.float32) if slow else activation_type
         model = loader.load_unified(folders.checkpoint_path(checkpoint), precision)
+        loader.activation_type = activation_type
         painter, network = model.painter, model.painter.checkpoint.model
         prefix = painter.read_text(painter.blank(), "a red circle")
         prefix = painter.read_picture(prefix, picture, "latents+pixels")
@@ -59,6 +68,22 @@ def opened(pack, checkpoint: str, streaming: bool) -> dict:
     weights = [getattr(p, "_qdata", p) for p in model.painter.checkpoint.model.parameters()]
     known = [w for w in weights if hasattr(w.untyped_storage(), "_comfy_tensor_file_slice")]
     return {"grown": after - before, "bytes": sum(w.nbytes for w in weights), "known": sum(w.nbytes for w in known)}
+
+
+def quantise(source: str, target: str, layers: list[str], layer: dict, options: dict) -> None:
+    """Write the weights of a file with some layers quantised by ComfyUI itself; ``layer`` is the JSON of each."""
+    state = load_file(source)
+    layout = comfy.quant_ops.QUANT_ALGOS[layer["format"]]["comfy_tensor_layout"]
+    for name in layers:
+        weight = state.pop(f"{name}.weight")
+        made = comfy.quant_ops.QuantizedTensor.from_float(weight, layout, **options)
+        # Types that safetensors files of this form hold as bytes.
+        state |= {
+            key: tensor.view(torch.uint8) if tensor.dtype == torch.float8_e8m0fnu else tensor.contiguous()
+            for key, tensor in made.state_dict(f"{name}.weight").items()
+        }
+        state[f"{name}.comfy_quant"] = torch.tensor(list(json.dumps(layer).encode()), dtype=torch.uint8)
+    save_file(state, target)
 
 
 def anonymous() -> int:

@@ -107,20 +107,64 @@ def test_the_forms_of_scaled_fp8_are_one(fresh, quantised):
     assert found[0] == found[1] == found[2]
 
 
+# What ComfyUI itself makes of the layers in its other formats: JSON of a layer, and the options of quantising.
+GROUP = {"convrot_groupsize": 64}
+OTHERS = {
+    "int8, rotated": ({**INT8, "convrot": True, **GROUP}, {"per_channel": True, "convrot": True, **GROUP}, 0.03),
+    "fp8 e5m2": ({"format": "float8_e5m2"}, {"scale": "recalculate"}, 0.08),
+    "mxfp8": ({"format": "mxfp8"}, {}, 0.05),
+    "nvfp4": ({"format": "nvfp4"}, {}, 0.2),
+    "w4a4": ({"format": "convrot_w4a4", **GROUP}, GROUP, 0.3),
+    "w4a8": ({"format": "asym_w4a8_int8", "group_size": 16, **GROUP}, {"group_size": 16, **GROUP}, 0.2),
+}
+
+
+@pytest.fixture(scope="module")
+def others(driver, models, state, published):
+    """The name in the menu of each."""
+    names = {}
+    for kind, (layer, options, _) in OTHERS.items():
+        folder = synthetic.write_companions(models / "strokes" / kind.replace(",", ""), CONFIG)
+        source, target = models / "strokes" / published, folder / "ema.safetensors"
+        asked = {"source": str(source), "target": str(target), "layers": synthetic.layers(state)}
+        driver("quantise", **asked, layer=layer, options=options)
+        names[kind] = f"{folder.name}/ema.safetensors"
+    return names
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fp8 cast, every tensor", "scaled fp8, comfy_quant", "int8"])
-def test_a_lora_on_quantised_weights(fresh, models, quantised, kind):
+def test_comfyuis_other_formats(fresh, published, others):
+    """They open and compute; a wrongly read one would be off by more than the whole velocity."""
+    _, error, about = errors(fresh, published, others, "auto")
+    assert not {kind: each for kind, each in error.items() if not 0 < each <= OTHERS[kind][2]}
+    assert all(each["layer"][0] == "QuantizedTensor" for each in about.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fp8 cast, every tensor", "scaled fp8, comfy_quant", "int8", "w4a8"])
+def test_a_lora_on_quantised_weights(fresh, models, quantised, others, kind):
     layer, generator = "language_model.model.layers.1.mlp_moe_gen.up_proj", torch.Generator().manual_seed(7)
     up, down = torch.randn(128, 2, generator=generator), torch.randn(2, 64, generator=generator)
     save_file({f"{layer}.lora_up.weight": up, f"{layer}.lora_down.weight": down}, models / "loras" / "q.safetensors")
-    plain = in_comfy(fresh, quantised[kind])
+    name = {**quantised, **others}[kind]
+    plain = in_comfy(fresh, name)
     before = fresh("weights")
     lora = {"lora": node("StrokesApplyLora", model=["model", 0], lora="q.safetensors", strength=1.0)}
-    patched = graph(quantised[kind], **lora)
+    patched = graph(name, **lora)
     for stage in ("sketch", "refine"):
         patched[stage]["inputs"]["model"] = ["lora", 0]
     assert fresh.run(patched)["reports"][0]["pictures"] != plain[0]
-    assert fresh("weights") == before and in_comfy(fresh, quantised[kind]) == plain
+    assert fresh("weights") == before and in_comfy(fresh, name) == plain
+
+
+@pytest.mark.slow
+def test_a_card_that_is_slow_with_bfloat16(fresh, published):
+    """Activations in float32 over weights that stay as they are stored: the numbers of a network widened as a whole."""
+    right = fresh("velocity", checkpoint=published, precision="float32")
+    fresh("free")
+    found = fresh("velocity", checkpoint=published, precision="bfloat16", slow=True)
+    assert found["layer"] == ["Parameter", "torch.bfloat16"] and found["activations"] == "float32"
+    assert found["velocity"] == right["velocity"]
 
 
 # Memory
