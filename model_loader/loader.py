@@ -16,6 +16,7 @@ from ..strokes.bagel.engine.prefix_cache import PrefixCache
 from ..strokes.bagel.engine.runner import Runner
 from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.weights.checkpoint import Checkpoint, load_recognised, run_dtype
+from ..strokes.bagel.weights.companions import AUTOENCODERS
 from ..strokes.bagel.weights.recognise import Recognised, recognise
 from ..strokes.errors import StrokesError
 from .bagel import ManagedAutoencoder, ManagedPainter, split
@@ -58,25 +59,41 @@ class UnifiedModel:
         return UnifiedModel(painter, self.base or self)
 
 
+# By path: what was recognised, and the fingerprint that it had then. A run asks three times, and each reads every header.
+_recognised: dict[Path, tuple[Recognised, str]] = {}
+
+
 def recognise_checkpoint(path: Path) -> Recognised:
     """What is known of a model folder or weights file from its headers and JSON files, without building it.
 
     Raises StrokesError naming a part that is missing, or the kind of a file that is not read, and what to do.
     """
+    known = _recognised.get(path)
+    if known is not None and fingerprint(known[0]) == known[1]:
+        return known[0]
     found = recognise(path, companion_places())
     for part in found.missing:
         if part.needed:
             raise StrokesError(f"{part.costs}{ELSEWHERE.get(part.what, '')}")
+    _recognised[path] = (found, fingerprint(found))
     return found
 
 
 def fingerprint(found: Recognised) -> str:
     """Path, modification time and size of every file that a model is made of, companions from elsewhere included."""
-    folders = {found.weights.parent, found.tokenizer}
-    beside = [file for folder in folders if folder for file in folder.iterdir() if file.suffix in (".json", ".txt")]
-    files = {file for file in (found.weights, *found.files, found.autoencoder, *beside) if file}
-    stats = [(file, file.stat()) for file in sorted(files)]
-    return "|".join(f"{file}/{stat.st_mtime_ns}/{stat.st_size}" for file, stat in stats)
+    folder, tokenizer = found.weights.parent, found.tokenizer or found.weights.parent
+    files = {found.weights, *found.files, *(folder / name for name in AUTOENCODERS)}
+    files |= {found.autoencoder} if found.autoencoder else set()
+    files |= {file for place in (folder, tokenizer) for file in place.iterdir() if file.suffix in (".json", ".txt")}
+    return "|".join(f"{file}/{_stamp(file)}" for file in sorted(files))
+
+
+def _stamp(file: Path) -> str:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return "none"
+    return f"{stat.st_mtime_ns}/{stat.st_size}"
 
 
 # By fingerprint, precision and device: the models that some node's output still holds.

@@ -12,10 +12,10 @@ import synthetic_bagel as synthetic
 import torch
 from safetensors.torch import save_file
 
-from strokes.bagel.network.model import Bagel
+from strokes.bagel.network.model import Bagel, position_table
 from strokes.bagel.network.vision import unpatchify
 from strokes.bagel.painter import BagelPainter
-from strokes.bagel.weights.checkpoint import first_not_finite, load_recognised
+from strokes.bagel.weights.checkpoint import exact_table, first_not_finite, load_recognised, run_dtype
 from strokes.bagel.weights.companions import Places
 from strokes.bagel.weights.kinds import KINDS
 from strokes.bagel.weights.recognise import recognise
@@ -297,3 +297,29 @@ def test_the_first_tensor_that_is_not_finite_is_named():
     name = "language_model.model.layers.3.mlp.up_proj.weight"
     model.get_parameter(name).data[5, 7] = float("inf")
     assert first_not_finite(model) == name
+
+
+def test_a_fixed_table_is_what_it_was_before_it_was_cast():
+    table = position_table(8, 64)
+    assert torch.equal(exact_table(table.to(torch.float8_e4m3fn)), table)
+    assert torch.equal(exact_table(table.to(torch.float8_e5m2)), table)
+    other = torch.randn(64, 64).to(torch.float8_e4m3fn)
+    assert exact_table(other) is other and exact_table(table) is table
+
+
+@pytest.mark.parametrize(
+    ("matrices", "vectors", "runs_in"),
+    [
+        ("BF16", "BF16", torch.bfloat16),
+        ("BF16", "F32", torch.bfloat16),
+        ("F32", "F32", torch.float32),
+        ("F16", "F32", torch.float16),
+        ("F8_E4M3", "F8_E4M3", torch.bfloat16),
+        ("F8_E4M3", "F32", torch.bfloat16),
+    ],
+)
+def test_the_type_a_large_network_runs_in(matrices, vectors, runs_in, tmp_path):
+    shapes = released_shapes()
+    dtypes = {key: matrices if len(shape) == 2 else vectors for key, shape in shapes.items()}
+    file = synthetic.write_sparse(tmp_path / "large.safetensors", shapes, dtypes)
+    assert run_dtype(recognise(file)) == runs_in

@@ -195,10 +195,11 @@ def older(state: State) -> State:
     return {**out, "scaled_fp8": torch.zeros(1, dtype=torch.float8_e4m3fn)}
 
 
-def write_sparse(path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "BF16") -> Path:
+def write_sparse(path: Path, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, str] | str = "BF16") -> Path:
     """A safetensors file whose tensors are a hole in the file system: all zeros, and no room taken."""
     header, end = {}, 0
     for key, shape in shapes.items():
+        dtype = dtypes if isinstance(dtypes, str) else dtypes[key]
         size = prod(shape) * BITS[dtype] // 8
         header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
         end += size

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, read_js
 from ...process.painter import Profile
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
 from ..network.config import BagelConfig, ResizeRule, SpecialTokens
-from ..network.model import Bagel
+from ..network.model import Bagel, position_table
 from ..network.operations import Operations
 from .companions import TOKENIZER_FILES, has_tokenizer
 from .header import TensorEntry
@@ -186,7 +187,7 @@ def load_recognised(
     """Build what was recognised, from the tensors that ``read`` hands over.
 
     ``dtype`` is that of the activations and of every tensor but quantised ones; None: float32 for a small network, else the
-    type of most bytes in the file, and bfloat16 for one of 8-bit numbers. With ``keep_quantised``, matrices in 8 bits stay
+    type of most bytes in a plain file, and bfloat16 of a quantised one. With ``keep_quantised``, matrices in 8 bits stay
     as they are, because ``operations`` computes with them: a quantised layer gets its companions and its ``comfy_quant``,
     which ``comfy.ops.mixed_precision_ops`` reads. Raises :class:`StrokesError` for a part that is missing.
     """
@@ -219,12 +220,13 @@ def run_dtype(found: Recognised) -> torch.dtype:
     """The type a network runs in when nobody says one."""
     if found.parameters < SMALL:
         return torch.float32
+    if found.kind.name != "plain":
+        return torch.bfloat16
     counts: Counter[torch.dtype] = Counter()
     for entry in found.tensors.values():
         if entry.dtype in RUNS_IN:
             counts[RUNS_IN[entry.dtype]] += entry.nbytes
-    most = counts.most_common(1)
-    return most[0][0] if most else torch.bfloat16
+    return counts.most_common(1)[0][0]
 
 
 def _network(
@@ -250,7 +252,8 @@ def _network(
         quantised = found.quantised.get(layer)
         if quantised is None:
             stays = keep_quantised and entry.dtype.startswith("F8") and is_linear(key, entry)
-            state[key] = stored(entry).to(device=device, dtype=None if stays else dtype)
+            tensor = exact_table(stored(entry)) if key.endswith("pos_embed.pos_embed") else stored(entry)
+            state[key] = tensor.to(device=device, dtype=None if stays else dtype)
         elif keep_quantised and (quantised.format in EMBEDDABLE or is_linear(key, entry)):
             state[key] = stored(entry).to(device)
             state |= {f"{layer}.{name}": stored(e).to(device) for name, e in quantised.companions.items()}
@@ -259,6 +262,18 @@ def _network(
             companions = {name: stored(e) for name, e in quantised.companions.items()}
             state[key] = widen(stored(entry), companions, quantised, shapes[key]).to(device=device, dtype=dtype)
     return _assembled(model, state)
+
+
+def exact_table(stored: Tensor) -> Tensor:
+    """A fixed position table as it was before it was cast to fp8; any other table, and one that was trained, as stored.
+
+    The tables are computed and never trained, so that the cast need cost them nothing.
+    """
+    if stored.dtype not in (torch.float8_e4m3fn, torch.float8_e5m2):
+        return stored
+    exact = position_table(isqrt(stored.shape[0]), stored.shape[1])
+    near = torch.allclose(stored.float(), exact, rtol=float(torch.finfo(stored.dtype).eps), atol=2**-7)
+    return exact if near else stored
 
 
 def is_linear(key: str, entry: TensorEntry) -> bool:

@@ -185,14 +185,12 @@ def _config_of(
     if any(key.startswith("vit_model.") for key in tensors):
         needed["vit_config.json"] = found.vit
     absent = [name for name, part in needed.items() if part is None]
-    llm, vit = sizes_of(found.llm or LlmFile()), sizes_of(found.vit or VitFile())
-    if not absent:
-        return infer_config(shapes, llm, vit, sizes_of(found.config))
-    try:
-        config = infer_config(shapes, llm, vit, sizes_of(found.config))
-    except StrokesError:
-        config = None
-    if config is None or not is_bagel_7b(config):
+    # One head divides every width: an error is then of the tensors, not of the file that is not there.
+    llm, vit = sizes_of(found.llm or LlmFile()), sizes_of(found.vit or VitFile(num_attention_heads=1))
+    config = infer_config(shapes, llm, vit, sizes_of(found.config))
+    if config.vision is not None and found.vit is None:
+        config = replace(config, vision=replace(config.vision, num_attention_heads=VitFile().num_attention_heads))
+    if absent and not is_bagel_7b(config):
         raise StrokesError(
             f"{folder} holds no {absent[0]}, which is needed beside weights of other sizes than BAGEL-7B's"
         )
