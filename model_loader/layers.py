@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,12 @@ import torch
 from torch import Tensor
 
 from ..strokes.bagel.network.operations import Operations
+from ..strokes.bagel.weights.quantised import LayerFormat
 from ..strokes.errors import StrokesError
+
+_FULL_PRECISION = {"full_precision_matrix_mult": True}
+# The number 1 in a file, as float32, bfloat16 and float16.
+_ONES = (b"\x00\x00\x80\x3f", b"\x80\x3f", b"\x00\x3c")
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
@@ -46,6 +52,24 @@ def operations_for(formats: Collection[str], activations: torch.dtype, device: t
     # ComfyUI's own choice of what the card multiplies natively.
     config = SimpleNamespace(quant_config={"mixed_ops": True})
     return comfy.ops.pick_operations(None, activations, device, model_config=config)
+
+
+def with_safe_products(layers: Mapping[str, LayerFormat]) -> dict[str, LayerFormat]:
+    """The formats of quantised layers, by name: fp8 ones without a measured scale of their input multiply in full precision.
+
+    Otherwise ComfyUI casts their input without a scale on cards that multiply fp8, which cuts it off at 448. Language models
+    have larger activations; ComfyUI's own multiply in full precision, too.
+    """
+    return {
+        name: layer if _input_is_measured(layer) else replace(layer, options={**layer.options, **_FULL_PRECISION})
+        for name, layer in layers.items()
+    }
+
+
+def _input_is_measured(layer: LayerFormat) -> bool:
+    scale = layer.companions.get("input_scale")
+    # Other formats take each input's own scale. Converters write a 1 where nothing was measured.
+    return not layer.format.startswith("float8") or (scale is not None and scale.read_bytes() not in _ONES)
 
 
 def _is_known(name: str) -> bool:

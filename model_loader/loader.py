@@ -21,7 +21,7 @@ from ..strokes.bagel.weights.recognise import Recognised, recognise
 from ..strokes.errors import StrokesError
 from .bagel import ManagedAutoencoder, ManagedPainter, split
 from .folders import companion_places
-from .layers import activation_type, operations_for, read_file
+from .layers import activation_type, operations_for, read_file, with_safe_products
 from .patcher import Container, make_patcher
 
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -136,6 +136,7 @@ def _load(found: Recognised, dtype: torch.dtype | None, device: torch.device) ->
     dtype = dtype or run_dtype(found)
     activations = activation_type(dtype, device)
     operations = operations_for({layer.format for layer in found.quantised.values()}, activations, device)
+    found = replace(found, quantised=with_safe_products(found.quantised))
     checkpoint = load_recognised(found, "cpu", dtype, operations, read_file, keep_quantised=True)
     checkpoint.model.activations = activations
     return checkpoint
