@@ -87,6 +87,7 @@ def test_a_value_out_of_its_range_is_named_with_file_and_key(folder, name, key, 
 
 
 TOGETHER = {
+    "a rule without a part": ("config.json", "strokes.vit_transform", {"max": 64, "min": 64}, "stride' is missing"),
     "an interval backwards": ("config.json", "strokes.first.interval", [1.0, 0.0], "begin before it ends"),
     "a rule backwards": ("config.json", "strokes.vit_transform.min", 65, "stride ≤ min ≤ max"),
     "a stride between patches": ("config.json", "strokes.vit_transform.stride", 5, "multiples of 16 up to 64"),

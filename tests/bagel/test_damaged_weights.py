@@ -165,6 +165,11 @@ def twice(content):
     return packed(f"{one[:-1]}, {text[1:]}".encode(), data)
 
 
+def many(content):
+    """Tensors without a place, many more than a header can be read of."""
+    return packed(b"{" + b", ".join(b'"%d": 0' % n for n in range(300_000)) + b"}", b"")
+
+
 def about(**metadata):
     def damage(content):
         header, data = header_of(content)
@@ -188,6 +193,7 @@ BYTES = {
     "a header nested deep": (lambda content: packed(b'{"a":' * 100_000, b""), "nested too deep"),
     "a number of 5,000 digits": (lambda content: packed(b'{"a": ' + b"9" * 5000 + b"}", b""), "header cannot be read"),
     "a name twice": (twice, "'vae2llm.bias' is there twice"),
+    "too many tensors": (many, "no model that is read has more"),
     "an unknown type": (entry(dtype="F3"), "'F3'"),
     "a type that is a number": (entry(dtype=5), "'5'"),
     "a shape that is text": (entry(shape="192"), "no proper shape"),

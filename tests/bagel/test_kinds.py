@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,14 @@ from safetensors.torch import save_file
 from strokes.bagel.network.model import Bagel, position_table
 from strokes.bagel.network.vision import unpatchify
 from strokes.bagel.painter import BagelPainter
-from strokes.bagel.weights.checkpoint import exact_table, first_not_finite, load_recognised, run_dtype
+from strokes.bagel.weights.checkpoint import (
+    exact_table,
+    first_not_finite,
+    load_recognised,
+    load_tokenizer,
+    run_dtype,
+    special_tokens,
+)
 from strokes.bagel.weights.companions import Places
 from strokes.bagel.weights.kinds import KINDS
 from strokes.bagel.weights.recognise import recognise
@@ -76,9 +84,9 @@ def larger(state):
     return {**state, **{key: torch.cat((state[key], state[key][:5])) for key in keys}}
 
 
-def shared_index(folder, state):
-    """The published folder's own index lists shards that are not there; its ema.safetensors counts."""
-    synthetic.write_folder(folder, state)
+def left_over_index(folder, state):
+    """The published folder's own index lists shards that are not there."""
+    synthetic.write_folder(folder, state, "ema-FP8.safetensors")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-00001-of-00002.safetensors"}}')
 
 
@@ -93,7 +101,7 @@ FORMS = {
     "model.safetensors": lambda folder, state: synthetic.write_folder(folder, state, "model.safetensors"),
     "another name": lambda folder, state: synthetic.write_folder(folder, state, "somebodys-finetune.safetensors"),
     "config.json that is no JSON": lambda folder, state: synthetic.write_folder(folder, state, config=synthetic.BROKEN),
-    "index without its shards": shared_index,
+    "index without its shards": left_over_index,
     "shards": synthetic.write_shards,
     "shards without index": lambda folder, state: synthetic.write_shards(folder, state, index=False),
     "prefix": lambda folder, state: synthetic.write_folder(folder, {f"bagel.{k}": t for k, t in state.items()}),
@@ -299,6 +307,16 @@ def test_the_first_tensor_that_is_not_finite_is_named():
     assert first_not_finite(model) == name
 
 
+def test_a_borrowed_tokenizer_writes_what_bagel_has_no_token_for_as_text():
+    root = Path(os.environ.get("COMFYUI_PATH", Path.home() / "comfy" / "ComfyUI"))
+    folder = root / "comfy" / "text_encoders" / "qwen25_tokenizer"
+    if not (folder / "vocab.json").exists():
+        pytest.skip("no Qwen2.5 tokenizer: set COMFYUI_PATH to a ComfyUI checkout")
+    own, borrowed = load_tokenizer(folder), load_tokenizer(folder, borrowed=True)
+    assert own.encode("<think>").ids == [151667] and borrowed.encode("<think>").ids == [13708, 766, 29]
+    assert special_tokens(own) == special_tokens(borrowed) and borrowed.get_vocab_size() == 151665
+
+
 def test_a_fixed_table_is_what_it_was_before_it_was_cast():
     table = position_table(8, 64)
     assert torch.equal(exact_table(table.to(torch.float8_e4m3fn)), table)
@@ -323,3 +341,13 @@ def test_the_type_a_large_network_runs_in(matrices, vectors, runs_in, tmp_path):
     dtypes = {key: matrices if len(shape) == 2 else vectors for key, shape in shapes.items()}
     file = synthetic.write_sparse(tmp_path / "large.safetensors", shapes, dtypes)
     assert run_dtype(recognise(file)) == runs_in
+
+
+def test_tensors_beside_the_network_are_passed_over(state, tmp_path):
+    """Another network in the file, quantised in its own way, and a name that the prefix alone tells apart."""
+    other = {"vae.up.weight": torch.zeros(4, 4, dtype=torch.float8_e4m3fn), "vae.up.weight_scale": torch.tensor(1.0)}
+    other["vae.up.comfy_quant"] = torch.tensor(list(json.dumps(FP8).encode()), dtype=torch.uint8)
+    stored = {f"bagel.{key}": tensor for key, tensor in state.items()} | other | {"vae2llm.bias": torch.zeros(3)}
+    found = recognise(synthetic.write_folder(tmp_path / "model", stored))
+    assert found.tensors["vae2llm.bias"].key == "bagel.vae2llm.bias"
+    assert not found.quantised and found.nbytes == sum(tensor.nbytes for tensor in state.values())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import synthetic_bagel as synthetic
@@ -12,6 +15,8 @@ from safetensors.torch import save_file
 from strokes.cli.check import check
 from strokes.errors import StrokesError
 from strokes.models import EMBEDDED
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def printed(capsys, path):
@@ -74,3 +79,14 @@ def test_a_file_that_is_no_model(capsys, tmp_path):
     save_file({"a": synthetic.weights()["vae2llm.bias"]}, tmp_path / "any.safetensors")
     found, status = printed(capsys, tmp_path / "any.safetensors")
     assert status == 2 and found["reason"].endswith("is this a BAGEL checkpoint?")
+
+
+@pytest.mark.slow
+def test_the_installed_command_ends_in_one_line_and_status_2(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF\x03")
+    command = [sys.executable, "-m", "strokes", "check", str(tmp_path / "model.gguf")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert "GGUF" in done.stderr
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr == "" and "GGUF" in json.loads(done.stdout)["reason"]

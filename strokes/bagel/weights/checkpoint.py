@@ -40,6 +40,8 @@ __all__ = ["Checkpoint", "find_weights", "first_not_finite", "load", "load_recog
 
 # The tokens of :class:`SpecialTokens`, in its order.
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
+# Words of Qwen2.5's vocabulary, and with its added tokens all that the published BAGEL has.
+QWEN25_WORDS, BAGEL_TOKENS = 151643, 151665
 # Models of fewer parameters run in float32, larger ones in the precision of their file.
 SMALL = 500_000_000
 # Torch's types of the numbers in a header that a network can run in.
@@ -91,10 +93,11 @@ def _assembled(model: Bagel, state: Mapping[str, Tensor]) -> Bagel:
     return model.eval().requires_grad_(False)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, borrowed: bool = False) -> Tokenizer:
     """The folder's tokenizer. It encodes a control token that someone typed as plain text.
 
-    Raises :class:`StrokesError` where there is none or it is unreadable.
+    A ``borrowed`` one is another model's: of Qwen2.5's vocabulary, without the tokens that BAGEL's has not. Raises
+    :class:`StrokesError` where there is none or it is unreadable.
     """
     from tokenizers import Tokenizer
 
@@ -105,14 +108,14 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         except Exception as error:  # the Rust library raises bare Exception
             raise StrokesError(f"{path} cannot be read as a tokenizer ({_one_line(error)}); {AGAIN}") from None
     elif has_tokenizer(folder):
-        tokenizer = _from_vocabulary(folder)
+        tokenizer = _from_vocabulary(folder, borrowed)
     else:
         raise StrokesError(f"{folder} holds no tokenizer.json (nor vocab.json with merges.txt)")
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
-def _from_vocabulary(folder: Path) -> Tokenizer:
+def _from_vocabulary(folder: Path, borrowed: bool) -> Tokenizer:
     """The tokenizer of vocabulary and merges. transformers sees their files alone: it would read ``config.json`` as well,
     which in published folders is no JSON, and may name code to run."""
     from transformers import AutoTokenizer
@@ -125,11 +128,22 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, Path(alone) / name)
         try:
+            if borrowed and len(words) == QWEN25_WORDS:
+                _leave_out_added(Path(alone) / "tokenizer_config.json")
             found = AutoTokenizer.from_pretrained(alone, local_files_only=True, trust_remote_code=False)
             return found.backend_tokenizer
         except Exception as error:  # of many classes, among them the Rust library's bare Exception
             where = f"{folder}: the tokenizer (vocab.json, merges.txt, tokenizer_config.json)"
             raise StrokesError(f"{where} cannot be read ({_one_line(error)}); {AGAIN}") from None
+
+
+def _leave_out_added(path: Path) -> None:
+    """Take the tokens that BAGEL never had out of a copied ``tokenizer_config.json``: ComfyUI's has ``<think>`` as one token,
+    which BAGEL writes as text."""
+    config = read_json(path)
+    added = config.get("added_tokens_decoder", {})
+    config["added_tokens_decoder"] = {number: token for number, token in added.items() if int(number) < BAGEL_TOKENS}
+    path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _one_line(error: Exception) -> str:
@@ -197,7 +211,7 @@ def load_recognised(
     assert found.tokenizer is not None and found.autoencoder is not None  # needed parts
     if not keep_quantised:
         check_kitchen(found.quantised, found.weights)
-    tokenizer = load_tokenizer(found.tokenizer)
+    tokenizer = load_tokenizer(found.tokenizer, borrowed=found.tokenizer != found.weights.parent)
     special = special_tokens(tokenizer)
     rows = found.config.language.vocab_size
     if tokenizer.get_vocab_size() > rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,8 +206,3 @@ def find_tokenizer(folder: Path, places: Places) -> Path | None:
 
 def has_tokenizer(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() or all((folder / name).is_file() for name in TOKENIZER_FILES[:2])
-
-
-def files_named(folder: Path, endings: Iterable[str]) -> list[Path]:
-    """Files of a folder by name, those with one of the ``endings``."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(tuple(endings)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -22,8 +23,8 @@ BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8,
 }  # fmt: skip
-# Longest header in bytes that is read, as in the safetensors library.
-LONGEST = 100_000_000
+# Longest header in bytes, and most tensors, that are read: far above a quantised BAGEL's 1 MB and 6,000.
+LONGEST, MOST = 8_000_000, 100_000
 # Largest size of one dimension: beyond it sizes are no longer numbers that torch can hold.
 LARGEST = 2**40
 # The name of a shard: its number of how many.
@@ -51,11 +52,11 @@ class TensorEntry:
     def parameters(self) -> int:
         return prod(self.shape)
 
-    def read_bytes(self) -> bytes:
-        """The bytes of a small tensor."""
+    def read_bytes(self, most: int) -> bytes:
+        """The bytes of a tensor, ``most`` at most."""
         with self.file.open("rb") as file:
             file.seek(self.start)
-            return file.read(self.nbytes)
+            return file.read(min(self.nbytes, most))
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The object of a JSON document. Raises ValueError for a name that is there twice."""
     out = dict(pairs)
     if len(out) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in out if names.count(name) > 1)[:100]}' is there twice")
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"'{name[:100]}' is there twice")
     return out
 
 
@@ -104,6 +105,8 @@ def read_header(path: Path) -> Header:
     metadata = found.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise StrokesError(f"{path}: the metadata of its header is no list of texts; {AGAIN}")
+    if len(found) > MOST:
+        raise StrokesError(f"{path} holds {len(found)} tensors; no model that is read has more than {MOST}")
     tensors = {key: _entry(path, key, value, 8 + length) for key, value in found.items()}
     _check_places(path, list(tensors.values()), 8 + length, size)
     return Header(tensors, metadata)
@@ -173,13 +176,18 @@ def shards_of(path: Path) -> list[Path]:
     return shards
 
 
-def _shards_in(index: Path) -> list[Path]:
+def shards_named(index: Path) -> list[Path]:
+    """The shards that an index file names, there or not. Raises :class:`StrokesError` where it names none or files elsewhere."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise StrokesError(f"{index} lists no shards under 'weight_map'; {AGAIN}")
     if not all(isinstance(name, str) and _FILE_NAME.fullmatch(name) for name in weight_map.values()):
         raise StrokesError(f"{index}: 'weight_map' must name .safetensors files beside it; {AGAIN}")
-    shards = [index.with_name(name) for name in sorted(set(weight_map.values()))]
+    return [index.with_name(name) for name in sorted(set(weight_map.values()))]
+
+
+def _shards_in(index: Path) -> list[Path]:
+    shards = shards_named(index)
     for shard in shards:
         if not shard.exists():
             raise StrokesError(f"{index.parent} lacks the shard {shard.name}, which {index.name} names; download it")

@@ -125,7 +125,7 @@ def _layer_jsons(
 ) -> dict[str, dict[str, Any]]:
     """The JSON of every layer, from the tensors ``comfy_quant`` and from the metadata, which wins as in ComfyUI."""
     found = {
-        key.removesuffix(".comfy_quant"): _parsed(entry.read_bytes()[:LONGEST], f"{path}: '{key[:200]}'")
+        key.removesuffix(".comfy_quant"): _parsed(entry.read_bytes(LONGEST), f"{path}: '{key[:200]}'")
         for key, entry in tensors.items()
         if key.endswith(".comfy_quant")
     }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 from ...errors import StrokesError
@@ -16,14 +15,13 @@ from .companions import (
     AUTOENCODERS,
     ModelJson,
     Places,
-    files_named,
     find_autoencoder,
     find_tokenizer,
     is_bagel_7b,
     model_json,
     read_optional,
 )
-from .header import INDEX, Header, TensorEntry, read_headers, shards_of
+from .header import INDEX, Header, TensorEntry, read_headers, shards_named, shards_of
 from .kinds import Kind, Signs, check_all_read, check_file, kind_of
 from .quantised import LayerFormat, layer_formats, logical_shape, stored_shape
 from .schema import ConfigFile, LlmFile, VitFile, profile_of, sizes_of, vit_rule_of
@@ -32,10 +30,8 @@ from .schema import ConfigFile, LlmFile, VitFile, profile_of, sizes_of, vit_rule
 WEIGHTS = ("ema.safetensors", "model.safetensors")
 # Types of numbers that a tensor without a quantised form may have.
 FLOATS = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
-# The network's own names, behind a prefix that all have in common or none.
-_OWN = re.compile(
-    r"(.*?)(?:language_model\.|vit_model\.|connector\.|vit_pos_embed\.|time_embedder\.|vae2llm\.|llm2vae\.|latent_pos_embed\.)"
-)
+# A name that every checkpoint has: what stands before it stands before all names.
+FIRST = "language_model.model.embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Recognised:
         """The network's parameters, quantised ones unpacked."""
         formats = self.quantised
         shapes = (logical_shape(e.shape, formats.get(key.removesuffix(".weight"))) for key, e in self.tensors.items())
-        return sum(_product(shape) for shape in shapes)
+        return sum(prod(shape) for shape in shapes)
 
     @property
     def nbytes(self) -> int:
@@ -83,18 +79,12 @@ class Recognised:
         return sum(entry.nbytes for entry in (*self.tensors.values(), *companions))
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    out = 1
-    for side in shape:
-        out *= side
-    return out
-
-
 def find_weights(path: Path) -> Path:
     """The weights file of a model folder, or the file itself; of shards, their index.
 
-    In a folder: the published names, then an index of shards, then shards, then the only other safetensors file. Raises
-    :class:`StrokesError` where there is none or not one alone.
+    In a folder: the published names, then an index with shards, then shards, then the only other safetensors file: the
+    published folder's own index lists shards that a fine-tune or a cast does not have. Raises :class:`StrokesError` where
+    there is none or not one alone.
     """
     if path.is_file():
         return path
@@ -105,14 +95,23 @@ def find_weights(path: Path) -> Path:
     for name in WEIGHTS:
         if (path / name).exists():
             return path / name
-    if indexes := files_named(path, [INDEX]):
-        return indexes[0]
-    found = [file for file in files_named(path, [".safetensors", ".gguf"]) if file.name not in AUTOENCODERS]
+    indexes = _files_named(path, INDEX)
+    for index in indexes:
+        if any(shard.exists() for shard in shards_named(index)):
+            return index
+    found = [file for file in _files_named(path, ".safetensors", ".gguf") if file.name not in AUTOENCODERS]
     if found and (len(found) == 1 or shards_of(found[0]) == found):
         return found[0]
     if found:
         raise StrokesError(f"{path} holds several models ({found[0].name}, {found[1].name} …): give one of the files")
+    if indexes:
+        return indexes[0]
     raise StrokesError(f"{path} is no model folder: it holds no {' or '.join(WEIGHTS)}")
+
+
+def _files_named(folder: Path, *endings: str) -> list[Path]:
+    """The files of a folder with one of the ``endings``, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(endings))
 
 
 def recognise(path: str | Path, places: Places | None = None) -> Recognised:
@@ -132,7 +131,7 @@ def recognise(path: str | Path, places: Places | None = None) -> Recognised:
     prefix, tensors = _without_prefix(header, weights)
     quantised = layer_formats(tensors, header.metadata, prefix, weights)
     found = model_json(weights, header.metadata, signs.config)
-    config = _config_of(tensors, quantised, found, folder)
+    config = _config_of(tensors, quantised, found, weights)
     own = _own_tensors(tensors, quantised, config, weights)
     autoencoder = find_autoencoder(folder, places, config.latent_channels)
     tokenizer = find_tokenizer(folder, places)
@@ -143,7 +142,7 @@ def recognise(path: str | Path, places: Places | None = None) -> Recognised:
         kind=kind,
         prefix=prefix,
         tensors=own,
-        quantised=quantised,
+        quantised={layer: form for layer, form in quantised.items() if f"{layer}.weight" in own},
         config=config,
         given=found.config,
         profile=profile_of(found.config.strokes, _name_of(weights), config, where),
@@ -168,16 +167,17 @@ def _without_prefix(header: Header, path: Path) -> tuple[str, dict[str, TensorEn
 
     Raises StrokesError where two sets of the network's tensors lie in one file.
     """
-    found = Counter(match.group(1) for key in header.tensors if (match := _OWN.match(key)))
-    heads = sorted(prefix for prefix in found if f"{prefix}language_model.model.embed_tokens.weight" in header.tensors)
+    heads = sorted(key.removesuffix(FIRST) for key in header.tensors if key.endswith(FIRST))
     if len(heads) > 1:
         raise StrokesError(f"{path} holds two networks, '{heads[0]}' and '{heads[1]}': split it, and open one of them")
     prefix = heads[0] if heads else ""
-    return prefix, {key.removeprefix(prefix): entry for key, entry in header.tensors.items()}
+    others = {key: entry for key, entry in header.tensors.items() if not key.startswith(prefix)}
+    own = {key.removeprefix(prefix): entry for key, entry in header.tensors.items() if key.startswith(prefix)}
+    return prefix, others | own
 
 
 def _config_of(
-    tensors: Mapping[str, TensorEntry], quantised: Mapping[str, LayerFormat], found: ModelJson, folder: Path
+    tensors: Mapping[str, TensorEntry], quantised: Mapping[str, LayerFormat], found: ModelJson, path: Path
 ) -> BagelConfig:
     """The network's sizes. Raises StrokesError as :func:`infer_config`, and where a file is needed that is not there."""
     shapes = {key: logical_shape(e.shape, quantised.get(key.removesuffix(".weight"))) for key, e in tensors.items()}
@@ -187,12 +187,15 @@ def _config_of(
     absent = [name for name, part in needed.items() if part is None]
     # One head divides every width: an error is then of the tensors, not of the file that is not there.
     llm, vit = sizes_of(found.llm or LlmFile()), sizes_of(found.vit or VitFile(num_attention_heads=1))
-    config = infer_config(shapes, llm, vit, sizes_of(found.config))
+    try:
+        config = infer_config(shapes, llm, vit, sizes_of(found.config))
+    except StrokesError as error:
+        raise StrokesError(f"{path}: {error}") from None
     if config.vision is not None and found.vit is None:
         config = replace(config, vision=replace(config.vision, num_attention_heads=VitFile().num_attention_heads))
     if absent and not is_bagel_7b(config):
         raise StrokesError(
-            f"{folder} holds no {absent[0]}, which is needed beside weights of other sizes than BAGEL-7B's"
+            f"{path.parent} holds no {absent[0]}, which is needed beside weights of other sizes than BAGEL-7B's"
         )
     return config
 

@@ -138,6 +138,8 @@ def checked(kind: type[PartType], found: Mapping[str, Any], where: str) -> PartT
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise StrokesError(f"{where}: '{key}' is missing") from None
         allowed = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
         raise StrokesError(
             f"{where}: '{key}' is {_shown(first['input'])}; {allowed[:1].lower()}{allowed[1:]}"
