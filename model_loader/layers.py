@@ -26,9 +26,16 @@ _ONES = (b"\x00\x00\x80\x3f", b"\x80\x3f", b"\x00\x3c")
 def read_file(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, mapped by ComfyUI's own reader.
 
-    Where ComfyUI streams weights, each carries the place in its file that they are streamed from.
+    Where ComfyUI streams weights, each carries the place in its file that they are streamed from. Raises StrokesError where
+    the address space or its commit charge has no room for the file.
     """
-    return comfy.utils.load_torch_file(str(path), safe_load=True)
+    try:
+        return comfy.utils.load_torch_file(str(path), safe_load=True)
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise StrokesError(
+            f"{path.name} cannot be mapped into memory ({reason}): free some, enlarge the page file, or take a smaller file"
+        ) from None
 
 
 def activation_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -69,7 +76,7 @@ def with_safe_products(layers: Mapping[str, LayerFormat]) -> dict[str, LayerForm
 def _input_is_measured(layer: LayerFormat) -> bool:
     scale = layer.companions.get("input_scale")
     # Other formats take each input's own scale. Converters write a 1 where nothing was measured.
-    return not layer.format.startswith("float8") or (scale is not None and scale.read_bytes() not in _ONES)
+    return not layer.format.startswith("float8") or (scale is not None and scale.read_bytes(4) not in _ONES)
 
 
 def _is_known(name: str) -> bool:

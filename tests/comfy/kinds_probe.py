@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import comfy.memory_management
@@ -49,10 +50,10 @@ def velocity(pack, checkpoint: str, precision: str, slow: bool = False) -> dict:
     }
 
 
-def opened(pack, checkpoint: str, streaming: bool) -> dict:
+def opened(pack, checkpoint: str, streaming: bool, room: int = 0) -> dict:
     """Bytes of anonymous memory that opening a checkpoint takes, bytes of its weights, and those that know their file.
 
-    ``streaming`` reads as ComfyUI does where it streams weights to a card.
+    ``streaming`` reads as ComfyUI does where it streams weights to a card. ``room``: bytes of address space that are left.
     """
     loader, folders = pack("model_loader.loader"), pack("model_loader.folders")
     path = folders.checkpoint_path(checkpoint)
@@ -60,9 +61,14 @@ def opened(pack, checkpoint: str, streaming: bool) -> dict:
         loader.load_unified(folders.checkpoint_path(folders.EMBEDDED), "float32", "cpu")  # imports
         before = anonymous()
         comfy.memory_management.aimdo_enabled = streaming and comfy_aimdo.control.init()
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        if room:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + room, limits[1]))
         try:
             model = loader.load_unified(path, "bfloat16", "cpu")
         finally:
+            resource.setrlimit(resource.RLIMIT_AS, limits)
             comfy.memory_management.aimdo_enabled = False
         after = anonymous()
     weights = [getattr(p, "_qdata", p) for p in model.painter.checkpoint.model.parameters()]

@@ -43,12 +43,13 @@ def without_vision(state):
 
 
 @pytest.mark.slow
-def test_a_config_that_is_no_json(fresh, models, state):
-    """It counts as absent, and the profile with it: the pictures are the command line's of the same folder."""
+def test_a_config_that_is_no_json(fresh, base, models, state):
+    """It counts as absent, with one line in the log, and the profile with it: the pictures are the command line's."""
     form = "config.json that is no JSON"
     # Without a profile pixels are scaled for a vision model of BAGEL's size.
     name = write(form, models / "bagel" / form, without_vision(state))
     assert in_comfy(fresh, f"{form}/{name}") == on_the_command_line(open_painter(models / "bagel" / form))
+    assert (base / "driver.log").read_text().count(f"{form}/config.json is left out") == 1
 
 
 @pytest.mark.slow

@@ -219,7 +219,11 @@ def test_opening_a_large_file_takes_little_memory(fresh, models, kind, streaming
         {"_quantization_metadata": json.dumps({"layers": formats})} if formats else {},
     )
     assert 3.5e9 < size < 4.5e9
-    found = fresh("opened", checkpoint=f"{folder.name}/ema.safetensors", streaming=streaming)
+    asked = {"checkpoint": f"{folder.name}/ema.safetensors", "streaming": streaming}
+    found = fresh("opened", **asked)
+    fresh("free")
+    with pytest.raises(pytest.fail.Exception, match=r"StrokesError\('ema.safetensors cannot be mapped into memory"):
+        fresh("opened", **asked, room=2 << 30)
     (folder / "ema.safetensors").unlink()
     print(f"\n{kind}, streaming {streaming}: {found['grown'] / 1e6:.0f} MB grown of {size / 1e9:.2f} GB, {found}")
     assert found["grown"] < 300e6 and found["bytes"] > 0.999 * size
