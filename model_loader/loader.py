@@ -9,19 +9,25 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import comfy.model_management as memory
-import comfy.ops
 import torch
 from torch import nn
 
 from ..strokes.bagel.engine.prefix_cache import PrefixCache
 from ..strokes.bagel.engine.runner import Runner
 from ..strokes.bagel.network.autoencoder import Autoencoder
-from ..strokes.bagel.weights.checkpoint import find_weights, load
+from ..strokes.bagel.weights.checkpoint import Checkpoint, load_recognised, run_dtype
+from ..strokes.bagel.weights.companions import AUTOENCODERS
+from ..strokes.bagel.weights.recognise import Recognised, recognise
+from ..strokes.errors import StrokesError
 from .bagel import ManagedAutoencoder, ManagedPainter, split
+from .folders import companion_places
+from .layers import activation_type, operations_for, read_file, with_safe_products
 from .patcher import Container, make_patcher
 
 PRECISIONS = {"auto": None, "bfloat16": torch.bfloat16, "float32": torch.float32}
 DEVICES = ("auto", "cpu")
+# Where in ComfyUI a companion may lie that is not beside the weights.
+ELSEWHERE = {"autoencoder": ", and put it there or into models/vae"}
 
 
 class UnifiedModel:
@@ -53,34 +59,65 @@ class UnifiedModel:
         return UnifiedModel(painter, self.base or self)
 
 
-def weights_fingerprint(path: Path) -> str:
-    """Modification time and size of a model's weights file. Raises StrokesError where there is none."""
-    file = find_weights(path).stat()
-    return f"{file.st_mtime_ns}/{file.st_size}"
+# By path: what was recognised, and the fingerprint that it had then. A run asks three times, and each reads every header.
+_recognised: dict[Path, tuple[Recognised, str]] = {}
 
 
-# By weights file, its fingerprint, precision and device: the models that some node's output still holds.
-_loaded: WeakValueDictionary[tuple[str, str, str, str], UnifiedModel] = WeakValueDictionary()
+def recognise_checkpoint(path: Path) -> Recognised:
+    """What is known of a model folder or weights file from its headers and JSON files, without building it.
+
+    Raises StrokesError naming a part that is missing, or the kind of a file that is not read, and what to do.
+    """
+    known = _recognised.get(path)
+    if known is not None and fingerprint(known[0]) == known[1]:
+        return known[0]
+    found = recognise(path, companion_places())
+    for part in found.missing:
+        if part.needed:
+            raise StrokesError(f"{part.costs}{ELSEWHERE.get(part.what, '')}")
+    _recognised[path] = (found, fingerprint(found))
+    return found
+
+
+def fingerprint(found: Recognised) -> str:
+    """Path, modification time and size of every file that a model is made of, companions from elsewhere included."""
+    folder, tokenizer = found.weights.parent, found.tokenizer or found.weights.parent
+    files = {found.weights, *found.files, *(folder / name for name in AUTOENCODERS)}
+    files |= {found.autoencoder} if found.autoencoder else set()
+    files |= {file for place in (folder, tokenizer) for file in place.iterdir() if file.suffix in (".json", ".txt")}
+    return "|".join(f"{file}/{_stamp(file)}" for file in sorted(files))
+
+
+def _stamp(file: Path) -> str:
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return "none"
+    return f"{stat.st_mtime_ns}/{stat.st_size}"
+
+
+# By fingerprint, precision and device: the models that some node's output still holds.
+_loaded: WeakValueDictionary[tuple[str, str, str], UnifiedModel] = WeakValueDictionary()
 
 
 def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> UnifiedModel:
     """The model of a folder or weights file, in one of ``PRECISIONS`` on one of ``DEVICES``; loaded only once.
 
-    Raises StrokesError where :func:`strokes.bagel.weights.checkpoint.load` does.
+    Raises StrokesError where :func:`recognise_checkpoint` does, and where a tensor is misshapen.
     """
-    weights = find_weights(path)
-    key = (str(weights), weights_fingerprint(weights), precision, device)
+    recognised = recognise_checkpoint(path)
+    key = (fingerprint(recognised), precision, device)
     found = _loaded.get(key)
     if found is None:
-        found = _loaded[key] = _open(weights, PRECISIONS[precision], device)
+        found = _loaded[key] = _open(recognised, PRECISIONS[precision], device)
     return found
 
 
-def _open(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel:
+def _open(found: Recognised, dtype: torch.dtype | None, device: str) -> UnifiedModel:
     on_cpu = device == "cpu"
     load_device = torch.device("cpu") if on_cpu else memory.get_torch_device()
     offload_device = torch.device("cpu") if on_cpu else memory.unet_offload_device()
-    checkpoint = load(weights, "cpu", dtype, comfy.ops.manual_cast)
+    checkpoint = _load(found, dtype, load_device)
     prefix_cache = PrefixCache(Runner(checkpoint.model, checkpoint.special, load_device))
     # A card that streams the weights keeps most of itself for them.
     prefix_cache.capacity = min(prefix_cache.capacity, memory.get_total_memory(load_device) // 8)
@@ -92,6 +129,17 @@ def _open(weights: Path, dtype: torch.dtype | None, device: str) -> UnifiedModel
     autoencoder = _manage(checkpoint.autoencoder, on_cpu)
     checkpoint = replace(checkpoint, autoencoder=autoencoder)
     return UnifiedModel(ManagedPainter(checkpoint, prefix_cache, patchers, autoencoder.patcher))
+
+
+def _load(found: Recognised, dtype: torch.dtype | None, device: torch.device) -> Checkpoint:
+    """The checkpoint in ComfyUI's layers on the CPU, to be computed with on ``device``; ``dtype`` None: as it suits both."""
+    dtype = dtype or run_dtype(found)
+    activations = activation_type(dtype, device)
+    operations = operations_for({layer.format for layer in found.quantised.values()}, activations, device)
+    found = replace(found, quantised=with_safe_products(found.quantised))
+    checkpoint = load_recognised(found, "cpu", dtype, operations, read_file, keep_quantised=True)
+    checkpoint.model.activations = activations
+    return checkpoint
 
 
 def _manage(autoencoder: Autoencoder, on_cpu: bool) -> ManagedAutoencoder:

@@ -43,7 +43,8 @@ def apply_lora(model: UnifiedModel, path: Path, strength: float) -> UnifiedModel
         for key, adapter in patches.items():
             if key not in weights:
                 raise StrokesError(f"{path.name} changes {key}, which {model.painter.profile.name} has not")
-            _check(path, key, adapter, tuple(weights[key].shape))
+            # Of a quantised weight the state holds the packed numbers; the module's own has the layer's shape.
+            _check(path, key, adapter, tuple(comfy.utils.get_attr(patcher.model, key).shape))
         clone = patcher.clone()
         if patches:
             clone.add_patches(patches, strength)

@@ -24,7 +24,19 @@ class Container(nn.Module):
             self.add_module(name, module)
 
 
-class _WithPrefixCache(comfy.model_patcher.ModelPatcher if TYPE_CHECKING else object):  # type: ignore[misc]
+class _InInferenceMode(comfy.model_patcher.ModelPatcher if TYPE_CHECKING else object):  # type: ignore[misc]
+    """Mixin before a ``ModelPatcher``: it is unloaded inside inference mode, as it is loaded.
+
+    ComfyUI runs nodes inside it, and unloads outside it for POST /free. A quantised weight that was moved or unpatched
+    outside cannot be moved inside again.
+    """
+
+    def detach(self, unpatch_all: bool = True) -> Any:
+        with torch.inference_mode():
+            return super().detach(unpatch_all)
+
+
+class _WithPrefixCache(_InInferenceMode):
     """Mixin before a ``ModelPatcher``. The prefix cache is ``self.model.prefix_cache``, one for all clones of the patcher."""
 
     def model_size(self) -> int:
@@ -74,7 +86,7 @@ def make_patcher(
     # rebinds CoreModelPatcher, so it is looked up only now.
     plain = comfy.model_management.is_device_cpu(load_device)
     kind = comfy.model_patcher.ModelPatcher if plain else comfy.model_patcher.CoreModelPatcher
+    mixin = _InInferenceMode
     if prefix_cache is not None:
-        container.prefix_cache = prefix_cache
-        kind = type("PrefixCachePatcher", (_WithPrefixCache, kind), {})
-    return kind(container, load_device, offload_device)
+        container.prefix_cache, mixin = prefix_cache, _WithPrefixCache
+    return type("Patcher", (mixin, kind), {})(container, load_device, offload_device)

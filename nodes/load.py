@@ -7,10 +7,10 @@ from comfy.cli_args import args
 from comfy_api.latest import io
 
 from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
-from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, load_unified, weights_fingerprint
+from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, fingerprint, load_unified, recognise_checkpoint
 from ..model_loader.lora import apply_lora
 from ..strokes.errors import StrokesError
-from .checks import checked
+from .checks import checked, type_problem
 from .live import reporting
 from .loop_cache import hold_for_this_run
 from .sockets import ALIASES, STAGES, ModelSocket, model_input
@@ -30,11 +30,13 @@ class StrokesLoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "checkpoint", options=checkpoint_names(), default=EMBEDDED,
                     tooltip="Weights in models/strokes or models/bagel, with ae.safetensors, configurations and tokenizer beside "
-                    f"them. {EMBEDDED} ships along.",
+                    "them; or one BAGEL file, also in models/diffusion_models, with FLUX's autoencoder in models/vae. "
+                    f"{EMBEDDED} ships along.",
                 ),
                 io.Combo.Input(
                     "precision", options=list(PRECISIONS), default="auto",
-                    tooltip="auto: as the file has it; float32 for a small model.",
+                    tooltip="What it computes in. auto: bfloat16, float32 for a small model. 8-bit weights stay 8-bit in "
+                    "memory.",
                 ),
                 io.Combo.Input(
                     "device", options=list(DEVICES), default="auto", advanced=True,
@@ -45,11 +47,23 @@ class StrokesLoadModel(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, checkpoint: str | None) -> bool | str:
+        if checkpoint is None:  # it comes over a wire
+            return True
+        if problem := type_problem(cls, checkpoint=checkpoint):
+            return problem
+        try:
+            recognise_checkpoint(checkpoint_path(checkpoint))
+        except StrokesError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, checkpoint: str | None, precision: str, device: str) -> str:
         if checkpoint is None:  # it comes over a wire
             return ""
         try:
-            return weights_fingerprint(checkpoint_path(checkpoint))
+            return fingerprint(recognise_checkpoint(checkpoint_path(checkpoint)))
         except StrokesError:
             return ""
 

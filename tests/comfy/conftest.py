@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import synthetic_bagel
 
 PACK = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+
+import checkpoints  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -55,13 +58,13 @@ def base(comfy, tmp_path_factory):
 
 
 class Driver:
-    """ComfyUI's executor in a process of its own; see ``driver.py`` for what it answers."""
+    """ComfyUI's executor in a process of its own, with its command line's ``options``; see ``driver.py``."""
 
-    def __init__(self, comfy, base):
+    def __init__(self, comfy, base, *options):
         root, python = comfy
-        self.log = open(base / "driver.log", "w")  # noqa: SIM115
+        self.log = open(base / f"driver{''.join(options)}.log", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [python, HERE / "driver.py", root, base],
+            [python, HERE / "driver.py", root, base, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
         )  # fmt: skip
@@ -109,6 +112,20 @@ def driver(comfy, base):
 
 
 @pytest.fixture
+def driver_with(comfy, base):
+    """Makes one more driver, with options of ComfyUI's command line."""
+    made = []
+
+    def make(*options):
+        made.append(Driver(comfy, base, *options))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.close()
+
+
+@pytest.fixture
 def fresh(driver):
     """The executor with nothing cached and nothing loaded."""
     driver("free")
@@ -120,3 +137,21 @@ def toy(base, endless_folder):
     """The name of an untrained model among ComfyUI's checkpoints, one that never writes the end of a text."""
     shutil.copytree(endless_folder, base / "models" / "strokes" / "toy")
     return "toy/ema.safetensors"
+
+
+@pytest.fixture(scope="session")
+def models(base):
+    return base / "models"
+
+
+@pytest.fixture(scope="session")
+def state():
+    """The synthetic checkpoint's tensors in bfloat16."""
+    return synthetic_bagel.weights()
+
+
+@pytest.fixture(scope="session")
+def published(state, models):
+    """The name in the menu of a folder as BAGEL-7B-MoT was published."""
+    name = checkpoints.write("published", models / "strokes" / "published", state)
+    return f"published/{name}"

@@ -1,6 +1,6 @@
 """Runs under ComfyUI's own Python: its real executor in process, one JSON request a line on standard input.
 
-Standard output answers a line each; everything else goes to standard error. ``python driver.py COMFYUI BASE``.
+Standard output answers a line each; everything else goes to standard error. ``python driver.py COMFYUI BASE OPTIONS``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-comfy_root, base = sys.argv[1:3]
+comfy_root, base, *options = sys.argv[1:]
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 sys.argv = ["main.py", "--cpu", "--base-directory", base, "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+sys.argv += options
 os.chdir(comfy_root)
 sys.path.insert(0, comfy_root)
 
@@ -32,6 +33,7 @@ import execution  # noqa: E402
 import folder_paths  # noqa: E402
 import server  # noqa: E402
 import torch  # noqa: E402
+from kinds_probe import opened, quantise, velocity  # noqa: E402
 from probe_nodes import Anything, CompareLatents, Plain, StopAfter, Supply  # noqa: E402
 
 import nodes  # noqa: E402
@@ -199,13 +201,13 @@ def watch_calls() -> None:
 
     model.decode_rows = counted
     loader = pack("model_loader.loader")
-    load = loader.load
+    load = loader.load_recognised
 
-    def counted_load(*rest):
+    def counted_load(*rest, **more):
         loads.append(rest)
-        return load(*rest)
+        return load(*rest, **more)
 
-    loader.load = counted_load
+    loader.load_recognised = counted_load
 
 
 def running_node() -> str:
@@ -297,6 +299,10 @@ OPERATIONS = {
     "run": run, "alive": alive, "prefix_cache": prefix_cache_counts, "free": free, "unload": unload, "pressure": pressure,
     "weights": weights, "parity": parity, "schemas": schemas,
     "loads": lambda: len(loads),
+    "velocity": lambda **given: velocity(pack, **given),
+    "opened": lambda **given: opened(pack, **given),
+    "quantise": quantise,
+    "checkpoints": lambda: pack("model_loader.folders").checkpoint_names(),
 }  # fmt: skip
 
 

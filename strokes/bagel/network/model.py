@@ -95,6 +95,10 @@ class Bagel(nn.Module):
     Module names are the checkpoint's keys. ``device`` and ``dtype`` are those of the weights; "meta" allocates none.
     """
 
+    # Type of the activations where it is not that of the norms: layers that cast their weights compute in another type
+    # than the file stores.
+    activations: torch.dtype | None = None
+
     def __init__(
         self,
         config: BagelConfig,
@@ -143,8 +147,8 @@ class Bagel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the activations: that of the norms, which no quantisation touches."""
-        return self.language_model.model.norm.weight.dtype
+        """Type of the activations: :attr:`activations`, else that of the final norm."""
+        return self.activations or self.language_model.model.norm.weight.dtype
 
     @property
     def has_vision(self) -> bool:
@@ -169,7 +173,8 @@ class Bagel(nn.Module):
         """Rows ``[B, patches, D]`` of images ``[B, 3, H, W]`` in −1…1."""
         features, index = self.vit_model(pixels.to(self.dtype))
         rows = self.connector(features)
-        return rows + self.vit_pos_embed(index, rows)
+        # A position table of another type may have changed theirs.
+        return (rows + self.vit_pos_embed(index, rows)).to(self.dtype)
 
     # Through the decoder
 
