@@ -18,7 +18,7 @@ from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.network.model import Bagel
 from ..strokes.bagel.painter import BagelPainter
 from ..strokes.bagel.weights.checkpoint import Checkpoint
-from ..strokes.process.painter import Painted, Written
+from ..strokes.process.settings import Painted, Scored, Written
 from .patcher import Container
 
 # Module names of the vision model, as in the checkpoint's keys.
@@ -65,6 +65,10 @@ class ManagedPainter(BagelPainter):
     def write_text(self, *args: Any, **kwargs: Any) -> Written:
         self._bring_to_device()
         return super().write_text(*args, **kwargs)
+
+    def score(self, *args: Any, **kwargs: Any) -> Scored:
+        self._bring_to_device()
+        return super().score(*args, **kwargs)
 
     def paint_picture(self, *args: Any, **kwargs: Any) -> Painted:
         self._bring_to_device()

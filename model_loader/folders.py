@@ -13,6 +13,7 @@ import folder_paths
 from ..strokes import models
 from ..strokes.bagel.weights.companions import Places
 from ..strokes.errors import StrokesError
+from ..strokes.process.dialects import choice
 
 FOLDER = "strokes"
 # ComfyUI's own folder of networks of every kind; a name is looked up here after FOLDER.
@@ -94,6 +95,7 @@ def companion_places() -> Places:
     return Places(
         autoencoders=[Path(file) for file in files if file is not None and file.endswith(".safetensors")],
         tokenizers=[tokenizer],
+        dialects=dialect_places(),
     )
 
 
@@ -105,3 +107,13 @@ def lora_path(name: str) -> Path:
     if not name.endswith(".safetensors"):
         raise StrokesError(f"{name}: only .safetensors LoRAs are read; convert it first")
     return Path(path)
+
+
+def dialect_places() -> list[Path]:
+    """The folders that dialect files are looked for in: ``dialects`` in every folder of checkpoints."""
+    return [Path(place, "dialects") for place in folder_paths.get_folder_paths(FOLDER)]
+
+
+def dialect_names() -> list[str]:
+    """The menu of dialects: the built-in ones, and one for each file."""
+    return choice.names(dialect_places())

@@ -18,7 +18,9 @@ from ..strokes.bagel.network.autoencoder import Autoencoder
 from ..strokes.bagel.weights.checkpoint import Checkpoint, load_recognised, run_dtype
 from ..strokes.bagel.weights.companions import AUTOENCODERS
 from ..strokes.bagel.weights.recognise import Recognised, recognise
+from ..strokes.bagel.weights.speech import Speech, speech_of
 from ..strokes.errors import StrokesError
+from ..strokes.process.dialects.choice import AUTO
 from .bagel import ManagedAutoencoder, ManagedPainter, split
 from .folders import companion_places
 from .layers import activation_type, operations_for, read_file, with_safe_products
@@ -59,28 +61,35 @@ class UnifiedModel:
         return UnifiedModel(painter, self.base or self)
 
 
-# By path: what was recognised, and the fingerprint that it had then. A run asks three times, and each reads every header.
+# By path: what was recognised, and the stamps of its files then. A run asks three times, and each reads every header.
 _recognised: dict[Path, tuple[Recognised, str]] = {}
 
 
-def recognise_checkpoint(path: Path) -> Recognised:
-    """What is known of a model folder or weights file from its headers and JSON files, without building it.
+def recognise_checkpoint(path: Path, dialect: str = AUTO) -> tuple[Recognised, Speech]:
+    """What is known of a model folder or weights file from its headers and JSON files, without building it, and how it is
+    spoken to.
 
-    Raises StrokesError naming a part that is missing, or the kind of a file that is not read, and what to do.
+    Raises StrokesError naming a part that is missing, the kind of a file that is not read, or a dialect that is none, and
+    what to do.
     """
+    places = companion_places()
     known = _recognised.get(path)
-    if known is not None and fingerprint(known[0]) == known[1]:
-        return known[0]
-    found = recognise(path, companion_places())
-    for part in found.missing:
-        if part.needed:
-            raise StrokesError(f"{part.costs}{ELSEWHERE.get(part.what, '')}")
-    _recognised[path] = (found, fingerprint(found))
-    return found
+    if known is None or _stamps(known[0]) != known[1]:
+        found = recognise(path, places)
+        for part in found.missing:
+            if part.needed:
+                raise StrokesError(f"{part.costs}{ELSEWHERE.get(part.what, '')}")
+        known = _recognised[path] = (found, _stamps(found))
+    return known[0], speech_of(known[0], dialect, places)
 
 
-def fingerprint(found: Recognised) -> str:
-    """Path, modification time and size of every file that a model is made of, companions from elsewhere included."""
+def fingerprint(found: Recognised, speech: Speech) -> str:
+    """Path, modification time and size of every file that a model is made of, companions from elsewhere included, and the
+    content of its dialect."""
+    return f"{_stamps(found)}|{speech}"
+
+
+def _stamps(found: Recognised) -> str:
     folder, tokenizer = found.weights.parent, found.tokenizer or found.weights.parent
     files = {found.weights, *found.files, *(folder / name for name in AUTOENCODERS)}
     files |= {found.autoencoder} if found.autoencoder else set()
@@ -100,24 +109,25 @@ def _stamp(file: Path) -> str:
 _loaded: WeakValueDictionary[tuple[str, str, str], UnifiedModel] = WeakValueDictionary()
 
 
-def load_unified(path: Path, precision: str = "auto", device: str = "auto") -> UnifiedModel:
-    """The model of a folder or weights file, in one of ``PRECISIONS`` on one of ``DEVICES``; loaded only once.
+def load_unified(path: Path, precision: str = "auto", device: str = "auto", dialect: str = AUTO) -> UnifiedModel:
+    """The model of a folder or weights file, in one of ``PRECISIONS`` on one of ``DEVICES``, spoken to in a dialect; loaded
+    only once.
 
     Raises StrokesError where :func:`recognise_checkpoint` does, and where a tensor is misshapen.
     """
-    recognised = recognise_checkpoint(path)
-    key = (fingerprint(recognised), precision, device)
+    recognised, speech = recognise_checkpoint(path, dialect)
+    key = (fingerprint(recognised, speech), precision, device)
     found = _loaded.get(key)
     if found is None:
-        found = _loaded[key] = _open(recognised, PRECISIONS[precision], device)
+        found = _loaded[key] = _open(recognised, speech, PRECISIONS[precision], device)
     return found
 
 
-def _open(found: Recognised, dtype: torch.dtype | None, device: str) -> UnifiedModel:
+def _open(found: Recognised, speech: Speech, dtype: torch.dtype | None, device: str) -> UnifiedModel:
     on_cpu = device == "cpu"
     load_device = torch.device("cpu") if on_cpu else memory.get_torch_device()
     offload_device = torch.device("cpu") if on_cpu else memory.unet_offload_device()
-    checkpoint = _load(found, dtype, load_device)
+    checkpoint = _load(found, speech, dtype, load_device)
     prefix_cache = PrefixCache(Runner(checkpoint.model, checkpoint.special, load_device))
     # A card that streams the weights keeps most of itself for them.
     prefix_cache.capacity = min(prefix_cache.capacity, memory.get_total_memory(load_device) // 8)
@@ -131,13 +141,13 @@ def _open(found: Recognised, dtype: torch.dtype | None, device: str) -> UnifiedM
     return UnifiedModel(ManagedPainter(checkpoint, prefix_cache, patchers, autoencoder.patcher))
 
 
-def _load(found: Recognised, dtype: torch.dtype | None, device: torch.device) -> Checkpoint:
+def _load(found: Recognised, speech: Speech, dtype: torch.dtype | None, device: torch.device) -> Checkpoint:
     """The checkpoint in ComfyUI's layers on the CPU, to be computed with on ``device``; ``dtype`` None: as it suits both."""
     dtype = dtype or run_dtype(found)
     activations = activation_type(dtype, device)
     operations = operations_for({layer.format for layer in found.quantised.values()}, activations, device)
     found = replace(found, quantised=with_safe_products(found.quantised))
-    checkpoint = load_recognised(found, "cpu", dtype, operations, read_file, keep_quantised=True)
+    checkpoint = load_recognised(found, speech, "cpu", dtype, operations, read_file, keep_quantised=True)
     checkpoint.model.activations = activations
     return checkpoint
 

@@ -24,7 +24,7 @@ from .live import reporting
 R = TypeVar("R")
 
 # Combos whose values are looked up by the node itself, with messages of their own.
-_LOOKED_UP = ("checkpoint", "lora", "verdict")
+_LOOKED_UP = ("checkpoint", "dialect", "lora", "verdict")
 
 
 class _Type(NamedTuple):

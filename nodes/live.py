@@ -15,7 +15,7 @@ from PIL import Image
 from server import PromptServer
 
 from ..strokes.errors import StrokesError
-from ..strokes.process.grammar import readable
+from ..strokes.process.dialects.protocol import Asked, Dialect
 from ..strokes.process.trajectory import Trajectory
 from .values import image_to
 
@@ -26,21 +26,21 @@ INTERVAL = 0.5
 class Live:
     """Callbacks that show what the running node writes and paints, and raise ComfyUI's interrupt between tokens and steps.
 
-    ``stage`` is "plan" or "inspect" where the text has that stage's tags, which are shown as plain text.
+    ``dialect`` makes the text of a stage readable; None shows it as it is.
     """
 
-    def __init__(self, stage: str = ""):
-        self.stage = stage
+    def __init__(self, dialect: Dialect | None = None, asked: Asked = "plan"):
+        self.dialect, self.asked = dialect, asked
         self._api = ComfyAPISync()
         self._last = monotonic()
 
     def on_text(self, text: str, tokens: int) -> None:
-        """Callback :data:`strokes.process.painter.OnText`: show the text so far."""
+        """Callback :data:`strokes.process.settings.OnText`: show the text so far."""
         if self._due():
-            self.show_text(readable(self.stage, text) if self.stage else text)
+            self.show_text(self.dialect.readable(self.asked, text) if self.dialect else text)
 
     def on_step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
-        """Callback :data:`strokes.process.painter.OnStep`: show the progress and a preview.
+        """Callback :data:`strokes.process.settings.OnStep`: show the progress and a preview.
 
         The last step is left to :meth:`show_picture`.
         """
@@ -52,7 +52,8 @@ class Live:
         server, context = PromptServer.instance, get_executing_context()
         if server.client_id is not None and context is not None and text:
             node = get_progress_state().dynprompt.get_display_node_id(context.node_id)
-            server.send_progress_text(text, node, server.client_id)
+            # Nodes 2.0 takes the text for Markdown, where a line break needs two spaces before it.
+            server.send_progress_text(text.replace("\n", "  \n"), node, server.client_id)
 
     def show_picture(self, image: Image.Image) -> None:
         """A finished picture as the last preview, which hides every other picture on the node."""

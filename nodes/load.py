@@ -6,14 +6,14 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import io
 
-from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, lora_path
+from ..model_loader.folders import EMBEDDED, checkpoint_names, checkpoint_path, dialect_names, lora_path
 from ..model_loader.loader import DEVICES, PRECISIONS, UnifiedModel, fingerprint, load_unified, recognise_checkpoint
 from ..model_loader.lora import apply_lora
 from ..strokes.errors import StrokesError
 from .checks import checked, type_problem
 from .live import reporting
 from .loop_cache import hold_for_this_run
-from .sockets import ALIASES, STAGES, ModelSocket, model_input
+from .sockets import ALIASES, AUTO, STAGES, ModelSocket, model_input
 
 
 class StrokesLoadModel(io.ComfyNode):
@@ -42,36 +42,41 @@ class StrokesLoadModel(io.ComfyNode):
                     "device", options=list(DEVICES), default="auto", advanced=True,
                     tooltip="auto: ComfyUI's own choice, moved and streamed as memory allows. cpu: never leaves it.",
                 ),
+                io.Combo.Input(
+                    "dialect", options=[AUTO, *dialect_names()], default=AUTO, optional=True, advanced=True,
+                    tooltip="How the model is spoken to. auto: what the model says, else by its folder's name, else plain "
+                    "language. A file NAME.json in models/strokes/dialects adds one.",
+                ),
             ],
             outputs=[ModelSocket.Output("model", tooltip="For every stage; one wire can serve them all.")],
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, checkpoint: str | None) -> bool | str:
-        if checkpoint is None:  # it comes over a wire
-            return True
-        if problem := type_problem(cls, checkpoint=checkpoint):
+    def validate_inputs(cls, checkpoint: str | None, dialect: str | None = AUTO) -> bool | str:
+        if problem := type_problem(cls, checkpoint=checkpoint, dialect=dialect):
             return problem
+        if checkpoint is None or dialect is None:  # it comes over a wire
+            return True
         try:
-            recognise_checkpoint(checkpoint_path(checkpoint))
+            recognise_checkpoint(checkpoint_path(checkpoint), dialect)
         except StrokesError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint: str | None, precision: str, device: str) -> str:
-        if checkpoint is None:  # it comes over a wire
+    def fingerprint_inputs(cls, checkpoint: str | None, precision: str, device: str, dialect: str | None = AUTO) -> str:
+        if checkpoint is None or dialect is None:  # it comes over a wire
             return ""
         try:
-            return fingerprint(recognise_checkpoint(checkpoint_path(checkpoint)))
+            return fingerprint(*recognise_checkpoint(checkpoint_path(checkpoint), dialect))
         except StrokesError:
             return ""
 
     @classmethod
     @checked
-    def execute(cls, checkpoint: str, precision: str, device: str) -> io.NodeOutput:
+    def execute(cls, checkpoint: str, precision: str, device: str, dialect: str | None = None) -> io.NodeOutput:
         with reporting("Load Unified Model"):
-            model = load_unified(checkpoint_path(checkpoint), precision, device)
+            model = load_unified(checkpoint_path(checkpoint), precision, device, AUTO if dialect is None else dialect)
         if args.cache_none:
             # Every round of a loop asks for it again, and nothing else would hold it in between.
             hold_for_this_run(model)

@@ -22,8 +22,9 @@ from ..model_loader.loader import UnifiedModel
 from ..strokes.errors import StrokesError
 from ..strokes.process.loop import MAX_ROUNDS
 from ..strokes.process.trajectory import Trajectory
+from ..strokes.process.wording import summary
 from .checks import checked
-from .live import reporting
+from .live import Live, reporting
 from .loop_cache import keep_rounds
 from .sockets import (
     ALIASES,
@@ -31,6 +32,7 @@ from .sockets import (
     LoopSocket,
     TrajectorySocket,
     image_outputs,
+    keep_best_input,
     model_input,
     paint_inputs,
     seed_input,
@@ -85,6 +87,7 @@ class StrokesLoop(io.ComfyNode):
                 seed_input(),
                 *text_inputs(),
                 *paint_inputs(),
+                keep_best_input(),
             ],
             outputs=_outputs(),
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
@@ -112,7 +115,7 @@ class StrokesLoop(io.ComfyNode):
             plan: stage("StrokesPlan", [start, 0], {**text, "instruction": "", "description": ""}),
             sketch: stage("StrokesSketch", [plan, 0], paint),
             inspect: stage("StrokesInspect", [sketch, 0], {**text, **decides}),
-            refine: stage("StrokesRefine", [inspect, 0], paint),
+            refine: stage("StrokesRefine", [inspect, 0], {**paint, "keep_best": bool(given.get("keep_best"))}),
             end: {"class_type": "StrokesLoopEnd", "inputs": ends},
         }
         return io.NodeOutput(*([end, i] for i in range(len(cls.SCHEMA.outputs))), expand=graph)
@@ -175,16 +178,24 @@ class StrokesLoopEnd(io.ComfyNode):
     def execute(
         cls, loop: Trajectory, rounds: int, trajectory: Trajectory | None = None, stop: bool | None = None
     ) -> io.NodeOutput:
-        done = trajectory or loop
+        me, prompt, done = cls.hidden.unique_id, cls.hidden.dynprompt, trajectory or loop
         if trajectory is None and not loop.ended:
             raise StrokesError("Loop End: trajectory: a trajectory was expected, nothing was given")
         if done.ended or stop or rounds <= 1:
+            if prompt.get_display_node_id(me) != _first(me):
+                # The end of a Loop: it has shown every stage's text and keeps this one.
+                Live().show_text(summary(done))
             return _results(done)
-        me = cls.hidden.unique_id
         if not _COPY.fullmatch(me):
             keep_rounds(me, loop)
         with reporting("Loop End", done):
-            return _next_round(cls.hidden.dynprompt, me, done, rounds - 1)
+            return _next_round(prompt, me, done, rounds - 1)
+
+
+def _first(end: str) -> str:
+    """The id of the Loop End of round 1, of any round's."""
+    copy = _COPY.fullmatch(end)
+    return copy[1] if copy else end
 
 
 def _next_round(prompt: DynamicPrompt, me: str, trajectory: Trajectory, rounds: int) -> io.NodeOutput:

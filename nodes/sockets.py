@@ -6,7 +6,7 @@ from typing import Literal
 
 from comfy_api.latest import io
 
-from ..strokes.process.painter import RENORMS, PaintOverrides, Renorm, TextOverrides
+from ..strokes.process.settings import RENORMS, PaintOverrides, Renorm, TextOverrides
 
 ModelSocket = io.Custom("STROKES_MODEL")
 TrajectorySocket = io.Custom("STROKES_TRAJECTORY")
@@ -69,7 +69,7 @@ def text_inputs() -> list[io.Input]:
     return [
         io.Float.Input(
             "temperature", default=0.0, min=0.0, max=2.0, step=0.05,
-            tooltip="0 writes the likeliest text; higher values vary it with the seed.",
+            tooltip="0 = auto: what suits the checkpoint, for most the likeliest text. Higher values vary it with the seed.",
         ),
         io.Int.Input(
             "max_tokens", default=0, min=0, max=4096, advanced=True,
@@ -109,8 +109,17 @@ def paint_inputs() -> list[io.Input]:
     ]  # fmt: skip
 
 
+def keep_best_input() -> io.Input:
+    return io.Boolean.Input(
+        "keep_best", default=False, optional=True, advanced=True,
+        tooltip="On: a repainted picture is kept only where the model's own verdict on it is better than on the one before. "
+        "Costs one more look.",
+    )  # fmt: skip
+
+
 def text_settings(temperature: float, max_tokens: int) -> TextOverrides:
-    return TextOverrides(temperature=temperature, max_tokens=max_tokens or None)
+    """The widgets of :func:`text_inputs`, in which 0 leaves a setting to the profile."""
+    return TextOverrides(temperature=temperature or None, max_tokens=max_tokens or None)
 
 
 def paint_settings(

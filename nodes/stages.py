@@ -10,6 +10,8 @@ from torch import Tensor
 from ..model_loader.loader import UnifiedModel
 from ..strokes.process import stages
 from ..strokes.process.trajectory import Trajectory
+from ..strokes.process.wording import closing, cost_of, outcome
+from ..strokes.process.wording import verdict as verdict_of
 from .checks import checked, type_problem
 from .live import Live, payload, reporting
 from .sockets import (
@@ -18,6 +20,7 @@ from .sockets import (
     TrajectorySocket,
     changed_output,
     image_outputs,
+    keep_best_input,
     model_input,
     paint_inputs,
     paint_settings,
@@ -120,16 +123,20 @@ class StrokesPlan(io.ComfyNode):
         instruction: str,
         description: str,
     ) -> io.NodeOutput:
-        live, painter = Live("plan"), model.painter
+        live, painter = Live(model.painter.dialect, "plan"), model.painter
         with reporting("Plan", trajectory):
             settings = text_settings(temperature, max_tokens)
             done = stages.plan(
                 painter, trajectory, seed=seed, settings=settings, on_text=live.on_text,
                 instruction=instruction.strip() or None, description=description.strip() or None,
             )  # fmt: skip
-        round_ = done.current_round
-        said = (round_.plan.instruction, round_.plan.description) if round_ else ("", "")
-        text = " → ".join(line for line in said if line) or "The picture is finished."
+        plan = done.current_round.plan if done.current_round else None
+        said = (plan.instruction, plan.description) if plan else ("", "")
+        if plan:
+            text = _lines(plan.problem, cost_of(plan.origin), " → ".join(line for line in said if line))
+        else:
+            what = "the last picture is looked at again" if done.looks_again else "the prompt is painted"
+            text = outcome(done) if done.ended else f"No plan in this round: {what}."
         live.show_text(text)
         return io.NodeOutput(done, *said, done.ended, ui=payload(cls, done, text))
 
@@ -141,7 +148,8 @@ class StrokesSketch(io.ComfyNode):
             node_id="StrokesSketch",
             display_name="Sketch (Strokes)",
             category=STAGES,
-            description="Paints the plan. Connect an image to take that instead.",
+            description="Paints the plan. Connect an image to take that instead. A round without a plan, which some models "
+            "have, passes through.",
             search_aliases=[*ALIASES, "sketch", "paint", "generate"],
             inputs=[
                 model_input(),
@@ -183,8 +191,8 @@ class StrokesInspect(io.ComfyNode):
             node_id="StrokesInspect",
             display_name="Inspect (Strokes)",
             category=STAGES,
-            description="Looks at the sketch and says what is wrong with it, if anything. What is simply not painted yet is "
-            "not an error.",
+            description="Looks at the last picture and says what is wrong with it, if anything. What is simply not painted yet "
+            "is not an error.",
             search_aliases=[*ALIASES, "inspect", "critique", "critic", "judge"],
             inputs=[
                 model_input(),
@@ -207,6 +215,11 @@ class StrokesInspect(io.ComfyNode):
                 io.String.Output("critique", tooltip="What was seen."),
                 io.String.Output("correction", tooltip="What to repaint; empty where the sketch was accepted."),
                 io.Boolean.Output("accepted", tooltip="True where nothing has to be repainted."),
+                io.Float.Output(
+                    "margin",
+                    tooltip="How sure the model is of its verdict: above 0 it accepts, below it corrects. 0 where that was not "
+                    "measured.",
+                ),
             ],
         )  # fmt: skip
 
@@ -235,7 +248,7 @@ class StrokesInspect(io.ComfyNode):
         critique: str,
         correction: str,
     ) -> io.NodeOutput:
-        live, painter = Live("inspect"), model.painter
+        live, painter = Live(model.painter.dialect, "inspect"), model.painter
         with reporting("Inspect", trajectory):
             done = stages.inspect(
                 painter, trajectory, seed=seed, given=stages.GivenCritique(verdict, critique, correction),
@@ -244,10 +257,12 @@ class StrokesInspect(io.ComfyNode):
         round_ = done.current_round
         written = round_.critique if round_ else None
         if written is None:
-            return io.NodeOutput(done, "", "", True, ui=payload(cls, done))
-        text = " → ".join(line for line in (written.explanation, written.correction) if line)
+            return io.NodeOutput(done, "", "", True, 0.0, ui=payload(cls, done))
+        said = " → ".join(line for line in (written.explanation, written.correction) if line)
+        words = verdict_of(written)
+        text = _lines(words[0].upper() + words[1:], written.problem, cost_of(written.origin), said)
         live.show_text(text)
-        found = (written.explanation, written.correction, written.accepted)
+        found = (written.explanation, written.correction, not written.corrects, written.margin or 0.0)
         return io.NodeOutput(done, *found, ui=payload(cls, done, text))
 
 
@@ -271,6 +286,7 @@ class StrokesRefine(io.ComfyNode):
                     tooltip="1 = may be repainted, in cells of 16 pixels; every cell that it does not touch stays as it is. An "
                     "empty mask is an error.",
                 ),
+                keep_best_input(),
             ],
             outputs=[
                 trajectory_output(),
@@ -283,13 +299,20 @@ class StrokesRefine(io.ComfyNode):
     @classmethod
     @checked
     def execute(
-        cls, model: UnifiedModel, trajectory: Trajectory, seed: int, mask: Tensor | None = None, **settings: Any
+        cls,
+        model: UnifiedModel,
+        trajectory: Trajectory,
+        seed: int,
+        mask: Tensor | None = None,
+        keep_best: bool = False,
+        **settings: Any,
     ) -> io.NodeOutput:
         live = Live()
         with reporting("Refine", trajectory):
             done = stages.refine(
                 model.painter, trajectory, seed=seed, mask=None if mask is None else mask_from(mask),
                 settings=paint_settings(**settings), on_step=live.on_step,
+                given=stages.GivenRefinement(keep_best=bool(keep_best)),
             )  # fmt: skip
         return _painted(cls, live, trajectory, done, done.ended)
 
@@ -297,11 +320,28 @@ class StrokesRefine(io.ComfyNode):
 def _painted(node: type[io.ComfyNode], live: Live, before: Trajectory, done: Trajectory, *more: bool) -> io.NodeOutput:
     """The outputs of Sketch and Refine: the trajectory, its last picture, what changed since ``before``, and ``more``."""
     picture = shown(done)
+    text = "" if done is before else _said(done)
+    # Before the picture: the canvas puts it above the picture then, unless a preview came first.
+    live.show_text(text)
     live.show_picture(picture.image)
     return io.NodeOutput(
         done,
         *outputs_of(picture),
         changed(shown(before) if done is before else before.picture, picture),
         *more,
-        ui=payload(node, done, image=picture.image),
+        ui=payload(node, done, text, picture.image),
     )
+
+
+def _said(done: Trajectory) -> str:
+    """What was decided in a turn that paints, and what it cost."""
+    last = done.rounds[-1]
+    if not last.refinement:
+        return cost_of(last.sketch.origin) if last.sketch else ""
+    words = closing(last.refinement)
+    return _lines(words[0].upper() + words[1:], last.refinement.problem, cost_of(last.refinement.origin))
+
+
+def _lines(*lines: str) -> str:
+    """Lines for a node, empty ones left out. What may be long stands last: the canvas shows three lines and scrolls."""
+    return "\n".join(line for line in lines if line)

@@ -128,7 +128,9 @@ def find_turn(trajectory: Trajectory, number: int, kind: str) -> tuple[Round | N
         raise StrokesError(f"round {number} was asked for, but the trajectory has {count}")
     round_ = trajectory.rounds[number - 1] if count else None
     refined = round_.refinement.picture if round_ and round_.refinement else None
-    last = (round_.picture if round_ else None) or trajectory.start
+    # A round that only looks again leaves the picture of an earlier one.
+    until = trajectory.rounds[: number or count]
+    last = next((each.picture for each in reversed(until) if each.picture), trajectory.start)
     pictures = {
         "start": trajectory.start,
         "sketch": round_.sketch.picture if round_ and round_.sketch else None,

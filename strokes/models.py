@@ -21,12 +21,13 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 
 def open_painter(
-    path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, dialect: str = "auto"
 ) -> BagelPainter:
     """The painter of a model folder, or of a weights file with its companions beside it.
 
-    ``dtype`` None: float32 for a small model, else what the file stores. Raises StrokesError naming the file or tensor
-    that is missing, truncated or misshapen, and where the model does not fit the device's memory.
+    ``dtype`` None: float32 for a small model, else what the file stores. ``dialect`` is the name of one (see
+    :mod:`.process.dialects.choice`), or "auto". Raises StrokesError naming the file or tensor that is missing, truncated or
+    misshapen, and where the model does not fit the device's memory.
     """
     import torch
 
@@ -34,7 +35,7 @@ def open_painter(
     from .bagel.weights.checkpoint import load
 
     try:
-        return BagelPainter(load(path, device, dtype))
+        return BagelPainter(load(path, device, dtype, dialect=dialect))
     except torch.OutOfMemoryError:
         raise StrokesError(f"{path} does not fit the GPU's memory: free some, or hide the GPU") from None
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from strokes.bagel.painter import BagelPainter
 from strokes.bagel.weights.checkpoint import load
 from strokes.process import oneshot
-from strokes.process.painter import PaintOverrides
+from strokes.process.settings import PaintOverrides
 from strokes.recipes.embedded import PRESETS, EmbeddedRun
 
 pytestmark = [

@@ -123,3 +123,14 @@ def test_importing_strokes_is_cheap():
     code = f"import sys, strokes, strokes.models, strokes.cli.main; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_whatever_runs_the_network_brings_it_to_its_device_first():
+    """In ComfyUI other nodes may have pushed it out. On a CPU nothing would show that a method was forgotten."""
+    tree = ast.parse((ROOT / "model_loader" / "bagel.py").read_text())
+    painter = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ManagedPainter")
+    brings = {n.name for n in painter.body if isinstance(n, ast.FunctionDef) and "_bring_to_device()" in ast.unparse(n)}
+    bagel = ast.parse((ROOT / "strokes" / "bagel" / "painter.py").read_text())
+    methods = [n for c in bagel.body if isinstance(c, ast.ClassDef) for n in c.body if isinstance(n, ast.FunctionDef)]
+    runs = {n.name for n in methods if not n.name.startswith("_") and "self.runner" in ast.unparse(n).split("\n", 1)[1]}
+    assert runs - {"device"} == brings == {"write_text", "score", "paint_picture"}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import StrokesError
-from ..process.painter import (
+from ..process.pictures import Picture
+from ..process.settings import (
     LatentFormat,
     OnStep,
     OnText,
@@ -20,22 +24,25 @@ from ..process.painter import (
     PictureForm,
     Preserve,
     Profile,
+    Scored,
     TextSettings,
     Written,
 )
-from ..process.pictures import Picture
 from .engine import flow
+from .engine.finite import NotFinite, check_finite
 from .engine.prefix import Block, Prefix, Segment
 from .engine.prefix_cache import PrefixCache, PrefixCacheCounts
 from .engine.runner import Runner
 from .engine.sampler import BranchSampler
-from .engine.text import decode, token_choice
+from .engine.text import OverlappingAnswers, decode, score, token_choice
 from .images import resize, to_image, to_tensor
 from .network.vision import patchify, unpatchify
-from .weights.checkpoint import Checkpoint
+from .weights.checkpoint import Checkpoint, first_not_finite
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
+
+    from ..process.dialects.protocol import Dialect
 
 # Encoded pictures kept: every stage of a round reads the same one.
 ENCODED = 8
@@ -44,6 +51,20 @@ ENCODED = 8
 def _check_utf8(text: str) -> None:
     if not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text):
         raise StrokesError("the text is not valid UTF-8: type it again")
+
+
+def answer_ids(tokenizer: Tokenizer, answer: str) -> list[int]:
+    """Token ids that every text has which begins with ``answer``.
+
+    Qwen2.5's vocabulary has tokens such as ">Add": of a tag, the bracket at its end is written with the word behind it, so
+    only the tokens before that are counted, unless the whole tag is one token.
+    """
+    ids = tokenizer.encode(answer, add_special_tokens=False).ids
+    if not answer.endswith(">"):
+        return ids
+    longer = tokenizer.encode(f"{answer}Add", add_special_tokens=False).ids
+    kept = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, longer, strict=False))]
+    return kept or ids  # none would be the end of the text
 
 
 class BagelPainter:
@@ -62,6 +83,10 @@ class BagelPainter:
     @property
     def profile(self) -> Profile:
         return self.checkpoint.profile
+
+    @property
+    def dialect(self) -> Dialect:
+        return self.checkpoint.dialect
 
     @property
     def device(self) -> torch.device:
@@ -136,37 +161,89 @@ class BagelPainter:
         if picture.digest not in self._encoded:
             while len(self._encoded) >= ENCODED:
                 self._encoded.pop(next(iter(self._encoded)))
-            self._encoded[picture.digest] = self.checkpoint.autoencoder.encode(to_tensor(picture.image)[None])[0].cpu()
+            latents = self.checkpoint.autoencoder.encode(to_tensor(picture.image)[None])[0].cpu()
+            self._check_autoencoder(latents, "the latents of a picture")
+            self._encoded[picture.digest] = latents
         return self._encoded[picture.digest]
 
     # Writing
 
     def write_text(
-        self, state: Prefix, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
+        self,
+        state: Prefix,
+        settings: TextSettings,
+        seed: int,
+        on_text: OnText | None = None,
+        start: str = "",
+        stop: Sequence[str] = (),
     ) -> Written:
         forced = self._token_ids(start)
+        before = len(self._decoded(forced))
 
-        def report(ids: list[int]) -> None:
+        def stopped_at(text: str) -> int | None:
+            """Where a text with its forced start ends because of a stop string."""
+            said = before + len(text[before:]) - len(text[before:].lstrip())
+            found = [at for string in stop if (at := text.find(string, said)) >= 0]
+            return min(found, default=None)
+
+        def report(ids: list[int]) -> bool:
+            text = self._decoded(ids)
             if on_text is not None:
-                on_text(self._text_of(ids), len(ids))
+                on_text(text.strip(), len(ids))
+            return bool(stop) and stopped_at(text) is not None
 
-        ids, ended = decode(
-            self.runner,
-            self._blocks(state),
-            state.position,
-            settings.max_tokens,
-            forced=forced,
-            choose=token_choice(settings.temperature, settings.top_p, seed),
-            on_token=report,
-        )
+        with self._naming_the_cause():
+            ids, ended = decode(
+                self.runner,
+                self._blocks(state),
+                state.position,
+                settings.max_tokens,
+                forced=forced,
+                choose=token_choice(settings.temperature, settings.top_p, seed),
+                on_token=report,
+            )
         self.prefix_cache.counts.decoded += len(ids) + ended  # the start marker, and every token but the last choice
-        return Written(self._text_of(ids), len(ids) - len(forced), ended)
+        text = self._decoded(ids)
+        end = stopped_at(text)
+        return Written(text[:end].strip(), len(ids) - len(forced), ended or end is not None, end is not None)
+
+    def score(self, state: Prefix, answers: Sequence[str], start: str = "") -> Scored:
+        ids = [tuple(self._known_ids(answer)) for answer in answers]
+        distinct = list(dict.fromkeys(ids))
+        try:
+            with self._naming_the_cause():
+                logs, rows = score(self.runner, self._blocks(state), state.position, self._token_ids(start), distinct)
+        except OverlappingAnswers:
+            raise StrokesError(f"of the answers {', '.join(map(repr, answers))} one begins with another") from None
+        found = dict(zip(distinct, logs, strict=True))
+        self.prefix_cache.counts.scored += rows
+        return Scored(tuple(found.pop(each, -math.inf) for each in ids), rows)
+
+    def _known_ids(self, answer: str) -> list[int]:
+        """Token ids of an answer. Raises StrokesError for a word that a closed vocabulary lacks."""
+        encoded = self.checkpoint.tokenizer.encode(answer, add_special_tokens=False)
+        self._check_vocabulary(answer, encoded)
+        return answer_ids(self.checkpoint.tokenizer, answer)
+
+    @contextmanager
+    def _naming_the_cause(self) -> Iterator[None]:
+        """Add to a :class:`.engine.finite.NotFinite` error where it began."""
+        try:
+            yield
+        except NotFinite as error:
+            tensor = first_not_finite(self.checkpoint.model)
+            cause = (
+                f"it began in the weights: '{tensor}' is damaged; download the file again"
+                if tensor
+                else "all weights are finite: choose another precision, such as bfloat16, or remove a LoRA"
+            )
+            raise NotFinite(f"{self.profile.name}: {error}; {cause}") from None
 
     def _blocks(self, state: Prefix) -> list[Block]:
         return self.prefix_cache.blocks(state, self.variant)
 
-    def _text_of(self, ids: Sequence[int]) -> str:
-        return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return self.checkpoint.tokenizer.decode(list(ids), skip_special_tokens=True)
 
     # Painting
 
@@ -200,15 +277,16 @@ class BagelPainter:
             renorm=settings.renorm,
             renorm_min=settings.renorm_min,
         )
-        tokens = flow.sample(
-            sampler,
-            noise,
-            flow.FlowSettings(settings.steps, settings.shift, guidance),
-            same_text=text_free.key == state.key,
-            same_image=image_free.key == state.key,
-            on_step=report,
-            preserved=None if preserve is None else self._preserved(preserve, noise),
-        )
+        with self._naming_the_cause():
+            tokens = flow.sample(
+                sampler,
+                noise,
+                flow.FlowSettings(settings.steps, settings.shift, guidance),
+                same_text=text_free.key == state.key,
+                same_image=image_free.key == state.key,
+                on_step=report,
+                preserved=None if preserve is None else self._preserved(preserve, noise),
+            )
         return Painted(self._picture_of(self._to_latents(tokens, grid)), sampler.calls)
 
     def _preserved(self, preserve: Preserve, noise: Tensor) -> flow.Preserved:
@@ -235,5 +313,16 @@ class BagelPainter:
 
     def _picture_of(self, latents: Tensor) -> Picture:
         """The picture of scaled latents ``[C, h, w]``, which it keeps."""
-        image = to_image(self.checkpoint.autoencoder.decode(latents[None])[0])
+        pixels = self.checkpoint.autoencoder.decode(latents[None])[0]
+        self._check_autoencoder(pixels, "the pixels of a picture")
+        image = to_image(pixels)
         return Picture(image, latents.float().cpu().numpy().astype(np.float32), self.checkpoint.codec)
+
+    def _check_autoencoder(self, values: Tensor, what: str) -> None:
+        """Raise :class:`.engine.finite.NotFinite` where what the autoencoder made is not finite."""
+        try:
+            check_finite(values, what)
+        except NotFinite as error:
+            tensor = first_not_finite(self.checkpoint.autoencoder.module)
+            cause = f"'{tensor}' of the autoencoder is damaged" if tensor else "its autoencoder made them"
+            raise NotFinite(f"{self.profile.name}: {error}; {cause}: download ae.safetensors again") from None

@@ -22,7 +22,7 @@ from torch import Tensor
 from .engine.batched_runner import BatchedRunner
 from .engine.prefix import Block, Segment
 from .engine.prefix_cache import PrefixCache
-from .engine.runner import Branch, DecodeCache, DenoiseRequest, Prefilled, PrefillRequest, Runner
+from .engine.runner import Branch, DecodeCache, DenoiseRequest, Prefilled, PrefillRequest, Runner, ScoreRequest
 from .network.autoencoder import Autoencoder
 from .painter import BagelPainter
 
@@ -80,8 +80,12 @@ class RequestingRunner(Runner):
     def decode_cache(self, past: Sequence[Block], room: int) -> DecodeCache:
         return self.batched.decode_cache(past, room)
 
-    def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
-        return self.ask(Request(self.batched.decode_tokens, ("decode token",), 1, (decode_cache, token, position)))
+    def decode_tokens(self, decode_cache: DecodeCache, tokens: Sequence[int], position: int) -> Tensor:
+        kind, content = ("decode", len(tokens)), (decode_cache, tokens, position)
+        return self.ask(Request(self.batched.decode_many, kind, len(tokens), content))
+
+    def score(self, request: ScoreRequest) -> Tensor:
+        return self.ask(Request(self.batched.score_many, ("score",), len(request.ids), request))
 
 
 class RequestingAutoencoder(Autoencoder):

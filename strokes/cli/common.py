@@ -22,11 +22,20 @@ ModelOption = Annotated[
     ),
 ]
 
+DialectOption = Annotated[
+    str,
+    typer.Option(
+        "--dialect",
+        help="How the model is spoken to: plain, paper, miniature, reflection, uni-cot, or the name of a file in the folder "
+        "dialects beside the model's. auto: what the model says, else by its folder's name.",
+    ),
+]
+
 SeedOption = Annotated[int, typer.Option(help="Same seed, same pictures.", min=0)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
-def open_model(model: Path) -> BagelPainter:
+def open_model(model: Path, dialect: str = "auto") -> BagelPainter:
     """The painter of a model folder, on a GPU where there is one."""
     import torch
 
@@ -34,4 +43,4 @@ def open_model(model: Path) -> BagelPainter:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with console.status(f"loading {model.name}"):
-        return open_painter(model, device)
+        return open_painter(model, device, dialect=dialect)

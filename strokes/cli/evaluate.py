@@ -13,7 +13,7 @@ import typer
 from ..errors import StrokesError
 from ..files import check_regular, write_whole
 from ..models import EMBEDDED
-from .common import JsonOption, ModelOption, console, open_model
+from .common import DialectOption, JsonOption, ModelOption, console, open_model
 
 # Shorter than the numbers that Python refuses to read.
 _SEED = r"\s*[0-9]{1,1000}\s*"
@@ -33,10 +33,14 @@ def evaluate_shapes(
     ] = None,
     seeds: Annotated[str, typer.Option(help="By commas; every arm paints every prompt once with each.")] = "0",
     examples: Annotated[Path | None, typer.Option(help="Write a PNG of wins and losses side by side.")] = None,
+    curve: Annotated[
+        Path | None, typer.Option(help="Write a PNG of the inspector's precision over its recall.")
+    ] = None,
     make: Annotated[
         int | None,
         typer.Option("--make-prompts", help="Write so many prompts that training never saw to --prompts first."),
     ] = None,
+    dialect: DialectOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Paint prompts of the shapes world and let a rule-based checker read the pictures.
@@ -47,6 +51,7 @@ def evaluate_shapes(
     from ..bagel.scheduler import run_batched
     from ..evaluation.shapes import benchmark, tables
     from ..evaluation.shapes.arms import ARMS
+    from ..evaluation.shapes.curve import plot_curve
     from ..evaluation.shapes.examples import save_examples
     from ..evaluation.shapes.prompts import write_prompts
     from .terminal import bars
@@ -57,12 +62,13 @@ def evaluate_shapes(
         raise StrokesError(f"--seeds {seeds}: give whole numbers by commas, such as 0,1,2")
     chosen = tuple(ARMS) if arms.strip() == "all" else tuple(arm.strip() for arm in arms.split(","))
     benchmark.check_arms(chosen)
-    if examples is not None and not examples.parent.is_dir():
-        raise StrokesError(f"--examples {examples}: there is no folder {examples.parent}")
+    for option, path in (("--examples", examples), ("--curve", curve)):
+        if path is not None and not path.parent.is_dir():
+            raise StrokesError(f"{option} {path}: there is no folder {path.parent}")
     if make is not None:
         _write_new(prompts, "\n".join(write_prompts(make)) + "\n")
     lines = _read(prompts).splitlines()
-    painter = open_model(model)
+    painter = open_model(model, dialect)
     with bars(console) as progress:
         task = progress.add_task("paintings", total=None, note="")
 
@@ -77,6 +83,8 @@ def evaluate_shapes(
     print(json.dumps(report.to_json(), indent=1) if as_json else tables.text(report))
     if examples is not None:
         write_whole(examples, lambda path: save_examples(report, path))
+    if curve is not None:
+        write_whole(curve, lambda path: plot_curve(report.of("process"), path))
 
 
 def _write_new(path: Path, text: str) -> None:

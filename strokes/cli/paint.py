@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +15,11 @@ import typer
 from ..errors import Cancelled, StrokesError
 from ..files import write_whole
 from ..models import EMBEDDED
-from .common import JsonOption, ModelOption, SeedOption, console, open_model
+from .common import DialectOption, JsonOption, ModelOption, SeedOption, console, open_model
 
 if TYPE_CHECKING:
     from ..bagel.painter import PrefixCacheCounts
+    from ..process.dialects.protocol import Dialect
     from ..process.loop import StageSettings
     from ..process.trajectory import Trajectory
 
@@ -64,6 +66,13 @@ def paint(
         int | None, typer.Option(help="Model calls a picture. [default: what suits the model]", show_default=False)
     ] = None,
     seed: SeedOption = 0,
+    keep_best: Annotated[
+        bool,
+        typer.Option(
+            "--keep-best", help="Keep a repainted picture only where the model's verdict on it is better than before."
+        ),
+    ] = False,
+    dialect: DialectOption = "auto",
     out: Annotated[
         Path | None, typer.Option(help="A new folder for the results. [default: out/PROMPT]", show_default=False)
     ] = None,
@@ -80,13 +89,13 @@ def paint(
     canvas = parse_size(size) if size else None
     if rounds is not None:
         loop.check_rounds(rounds)
-    settings = _settings(steps)
+    settings = replace(_settings(steps), keep_best=keep_best)
     start = None if image is None else open_image(str(image))
-    painter = open_model(model)
+    painter = open_model(model, dialect)
     begun = stages.begin(painter, prompt, canvas, start)
     folder = _new_folder(out, prompt)
     work = partial(loop.run, painter, begun, rounds or painter.profile.rounds, seed=seed, settings=settings)
-    done = _run_and_save(work, begun, folder)
+    done = _run_and_save(work, begun, folder, painter.dialect)
     _summarise(done, painter.counts, folder)
     if as_json:
         print(json.dumps(_result(done, folder)))
@@ -95,14 +104,14 @@ def paint(
 def _settings(steps: int | None) -> StageSettings:
     """What --steps says, for every picture. Raises StrokesError out of its range."""
     from ..process.loop import StageSettings
-    from ..process.painter import PaintOverrides
+    from ..process.settings import PaintOverrides
 
     if steps is not None and not 1 <= steps <= 1000:
         raise StrokesError(f"--steps {steps}: choose from 1 to 1000 model calls")
     return StageSettings(sketch=PaintOverrides(steps=steps), refine=PaintOverrides(steps=steps))
 
 
-def _run_and_save(work: Callable[..., Trajectory], begun: Trajectory, folder: Path) -> Trajectory:
+def _run_and_save(work: Callable[..., Trajectory], begun: Trajectory, folder: Path, dialect: Dialect) -> Trajectory:
     """Show a run on the terminal and save it turn by turn; where it is stopped, what is finished is kept."""
     from ..process.store import save
     from .terminal import PaintScreen
@@ -116,7 +125,7 @@ def _run_and_save(work: Callable[..., Trajectory], begun: Trajectory, folder: Pa
         save(now, folder)
 
     try:
-        with PaintScreen(console, keep).showing() as screen:
+        with PaintScreen(console, keep, dialect).showing() as screen:
             work(events=screen.events)
     except (KeyboardInterrupt, Cancelled):
         save(latest, folder)
@@ -128,9 +137,10 @@ def _run_and_save(work: Callable[..., Trajectory], begun: Trajectory, folder: Pa
 
 
 def _summarise(done: Trajectory, counts: PrefixCacheCounts, folder: Path) -> None:
-    cost = done.cost
+    from ..process.wording import cost_line
+
     console.print(
-        f"{len(done.rounds)} rounds, {cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s; "
+        f"{len(done.rounds)} rounds, {cost_line(done)}; "
         f"{counts.prefilled} segments prefilled, {counts.reused} reused. See {folder / SHEET}",
         highlight=False,
     )
@@ -147,6 +157,7 @@ def _result(done: Trajectory, folder: Path) -> dict[str, str | int | float | boo
         "ended": done.ended,
         "model_calls": done.cost.model_calls,
         "tokens": done.cost.tokens,
+        "scored": done.cost.scored,
         "seconds": round(done.cost.seconds, 3),
     }
 

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..process.grammar import readable
+from ..process.dialects.protocol import Dialect
 from ..process.loop import Events
 from ..process.trajectory import Trajectory
+from ..process.wording import closing, outcome, verdict
 
 STAGES = {"plan": "Plan", "sketch": "Sketch", "inspect": "Inspect", "refine": "Refine"}
 
@@ -35,8 +36,9 @@ class PaintScreen:
     """Shows a painting process on ``console``: its ``events`` go to :func:`strokes.process.loop.run`. ``save`` is called with
     the trajectory after every turn."""
 
-    def __init__(self, console: Console, save: Callable[[Trajectory], None]):
-        self.console, self.save = console, save
+    def __init__(self, console: Console, save: Callable[[Trajectory], None], dialect: Dialect):
+        """``dialect`` makes the texts in the making readable."""
+        self.console, self.save, self.dialect = console, save, dialect
         self.stage = ""
         self.live: Live | None = None
         self.progress: Progress | None = None
@@ -70,7 +72,10 @@ class PaintScreen:
         if self.live is None:
             self.live = Live(console=self.console, refresh_per_second=10, transient=True)
             self.live.start()
-        self.live.update(Text.assemble((f"{STAGES[self.stage]:8}", "bold"), readable(self.stage, text)))
+        self.live.update(Text.assemble((f"{STAGES[self.stage]:8}", "bold"), self._readable(text)))
+
+    def _readable(self, text: str) -> str:
+        return self.dialect.readable("inspect" if self.stage == "inspect" else "plan", text)
 
     def _step(self, done: int, total: int, preview: Callable[[], Image.Image]) -> None:
         if self.progress is None:
@@ -84,17 +89,17 @@ class PaintScreen:
         self.save(trajectory)
         round_ = trajectory.rounds[-1] if trajectory.rounds else None
         if trajectory.end is not None or round_ is None:
-            self._line("plan", "the picture is finished")
-        elif self.stage == "plan":
+            self._line("plan", outcome(trajectory))
+        elif self.stage == "plan" and round_.plan:
             self._line("plan", round_.plan.instruction)
             if round_.plan.description:
                 self._line("", f"then the scene is: {round_.plan.description}")
         elif self.stage == "inspect" and round_.critique:
-            verdict = "accepted" if round_.critique.accepted else f"correct: {round_.critique.correction}"
-            self._line("inspect", f"{round_.critique.explanation} [{verdict}]".strip())
+            critique = round_.critique
+            found = f"[{verdict(critique)}] {critique.correction or critique.problem}".strip()
+            self._line("inspect", f"{critique.explanation} {found}".strip())
         elif self.stage == "refine" and round_.refinement:
-            done = "repainted" if round_.refinement.picture else "nothing to repaint"
-            self._line("refine", done + ("; the picture is finished" if round_.refinement.ended else ""))
+            self._line("refine", " ".join([closing(round_.refinement), round_.refinement.problem]).strip())
 
     def _line(self, stage: str, text: str) -> None:
         self.console.print(f"[bold]{STAGES.get(stage, ''):8}[/bold]{escape(text)}", highlight=False)

@@ -19,8 +19,9 @@ from ..bagel.scheduler import run_batched
 from ..files import sha256_of
 from ..process import loop, stages
 from ..process.loop import StageSettings
-from ..process.painter import Painter, PaintOverrides, TextOverrides
+from ..process.painter import Painter
 from ..process.pictures import Picture
+from ..process.settings import PaintOverrides, TextOverrides
 from ..process.trajectory import Round, Trajectory
 from .annotator import Annotator, Proposal, Reading
 from .samples import RoundSample, StoredPicture
@@ -125,6 +126,7 @@ def _annotated_round(
     annotator: Annotator[Reading],
 ) -> Iterator[RoundSample]:
     plan, sketch = round_.plan, round_.sketch
+    assert plan, "a model that is trained on rounds plans each of them"
     annotation = annotator.annotate(prompt, plan, reading, annotator.read(sketch.picture)) if sketch else None
     if annotation is None or annotation.wanted is None:
         yield from _proposed(prompt, canvas, annotator.propose(prompt, reading))

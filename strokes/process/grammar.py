@@ -31,10 +31,10 @@ class ParsedPlan:
 
 @dataclass(frozen=True)
 class ParsedCritique:
+    """A parsed critique: what was seen, and the correction that ``<refine>`` holds, if any."""
+
     explanation: str
     correction: str = ""
-    accepted: bool = True
-    problem: str = ""
 
 
 def parse_plan(text: str) -> ParsedPlan:
@@ -50,15 +50,10 @@ def parse_plan(text: str) -> ParsedPlan:
 
 
 def parse_critique(text: str) -> ParsedCritique:
-    """Read a critique: not accepted exactly where ``<refine>`` holds a correction."""
-    if not text.strip():
-        return ParsedCritique("", problem="the critique is empty; taken as accepted")
+    """Read a critique. Whether it accepts is not read off it: a dialect measures that."""
     # Fig. 4 repeats <ins> and <des> inside a correction; only <refine> divides a critique.
     parts = _split(_TAG.sub(lambda tag: tag[0] if tag[2].lower() == "refine" else " ", text))
-    correction, explanation = _first(parts, "refine"), _join(parts, "")
-    stray = len(parts) > 1 and not any(name == "refine" for name, _ in parts)
-    problem = "</refine> without <refine>; taken as accepted" if stray else ""
-    return ParsedCritique(explanation, correction, accepted=not correction, problem=problem)
+    return ParsedCritique(_join(parts, ""), _first(parts, "refine"))
 
 
 def readable(stage: str, text: str) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ..errors import StrokesError
 from . import stages
-from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painter, PaintOverrides, TextOverrides
+from .painter import Painter
+from .settings import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, PaintOverrides, TextOverrides
 from .trajectory import Stage, Trajectory
 
 MAX_ROUNDS = 32
@@ -29,12 +30,13 @@ class Events:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
-    """Overrides of the profile's settings, one for each stage."""
+    """Overrides of the profile's settings, one for each stage; ``keep_best`` as in :class:`.stages.GivenRefinement`."""
 
     plan: TextOverrides = AUTO_TEXT
     sketch: PaintOverrides = AUTO_PAINT
     inspect: TextOverrides = AUTO_TEXT
     refine: PaintOverrides = AUTO_PAINT
+    keep_best: bool = False
 
 
 # A sketched trajectory → the same with a critique.
@@ -71,7 +73,10 @@ def run(
         elif stage == "inspect":
             trajectory = stages.inspect(painter, trajectory, seed=seed, settings=settings.inspect, on_text=text)
         else:
-            trajectory = stages.refine(painter, trajectory, seed=seed, settings=settings.refine, on_step=step)
+            given = stages.GivenRefinement(keep_best=settings.keep_best)
+            trajectory = stages.refine(
+                painter, trajectory, seed=seed, settings=settings.refine, given=given, on_step=step
+            )
             rounds -= 1
         if events.on_turn:
             events.on_turn(trajectory)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from PIL import Image
 
 from ..errors import StrokesError
-from .dialects import dialect_of
 from .dialects.protocol import PictureSegment, TextSegment
-from .painter import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painted, Painter, PaintOverrides, TextOverrides, Written
+from .painter import Painter
 from .pictures import Picture, picture_from
+from .settings import AUTO_PAINT, AUTO_TEXT, OnStep, OnText, Painted, PaintOverrides, TextOverrides, Written
 from .stages import guidance_branches
 
 
@@ -46,7 +46,7 @@ def edit_image(
     profile = painter.profile
     size = size or profile.size_for(image)
     profile.check_size(size)
-    said, form = _said(painter, instruction), dialect_of(profile).forms["edit"]
+    said, form = _said(painter, instruction), painter.dialect.forms["edit"]
     states = guidance_branches(painter, [PictureSegment(picture_from(image, size), form), said])
     return painter.paint_picture(*states, size, settings.over(profile.edit), seed, on_step)
 
@@ -64,7 +64,7 @@ def ask(
     profile, said, state = painter.profile, _said(painter, question), painter.blank()
     if image:
         picture = picture_from(image, profile.size_for(image))
-        state = painter.read_picture(state, picture, dialect_of(profile).forms["ask"])
+        state = painter.read_picture(state, picture, painter.dialect.forms["ask"])
     state = painter.read_text(state, said.text)
     return painter.write_text(state, settings.over(profile.text), seed, on_text)
 

@@ -8,26 +8,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .pictures import Picture
 from .trajectory import Critique, Origin, Round, Trajectory
+from .wording import LOOKS_AGAIN, closing, cost_line, cost_of, outcome, shortened, verdict
 
 # Bounds on what is drawn: pixels of all rows together, and characters and lines of one text.
 MAX_HEIGHT, MAX_CHARACTERS, MAX_LINES = 30_000, 2_000, 120
-TILE, _TEXT, _GAP, _MARGIN = 256, 256, 20, 28
+TILE, _TEXT, _GAP, _MARGIN, _BELOW = 256, 256, 20, 28, 6
 _INK, _FAINT, _LINE, _PAPER = "#1d1d1f", "#75757a", "#e2e2e5", "#ffffff"
 _GREEN, _AMBER = "#1f7a4d", "#b25a00"
 _COLUMNS = [_MARGIN, _MARGIN + _TEXT + _GAP, _MARGIN + _TEXT + TILE + 2 * _GAP, _MARGIN + 2 * _TEXT + TILE + 3 * _GAP]
 _WIDTH = _COLUMNS[3] + TILE + _MARGIN
-
-
-def outcome(trajectory: Trajectory) -> str:
-    """How the process ended, in one sentence."""
-    rounds = len(trajectory.rounds)
-    after = f"after {rounds} round{'' if rounds == 1 else 's'}"
-    if trajectory.end:
-        by_hand = trajectory.end.origin.author == "user"
-        return f"{'Stopped by hand' if by_hand else 'The model planned no more'} {after}."
-    if trajectory.ended:
-        return f"Finished {after}."
-    return f"Not finished: {trajectory.stage} comes next in round {trajectory.round_index + 1}."
 
 
 def contact_sheet(trajectory: Trajectory) -> Image.Image:
@@ -35,10 +24,10 @@ def contact_sheet(trajectory: Trajectory) -> Image.Image:
 
     Texts beyond 2,000 characters are shown shortened; of more rounds than fit :data:`MAX_HEIGHT`, the first and the last.
     """
-    title = _wrapped(trajectory.prompt, 24, _INK, _WIDTH - 2 * _MARGIN)
+    title = _Cell(_wrapped(trajectory.prompt, 24, _INK, _WIDTH - 2 * _MARGIN))
     rows = _rows(trajectory)
     heights = [_row_height(row) for row in rows]
-    top = _MARGIN + _height(title) + _GAP
+    top = _MARGIN + title.height + _GAP
     sheet = Image.new("RGB", (_WIDTH, top + sum(heights) + _GAP + _MARGIN + 18), _PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw(sheet, draw, title, _MARGIN, _MARGIN)
@@ -49,13 +38,8 @@ def contact_sheet(trajectory: Trajectory) -> Image.Image:
         top += height
     draw.line((_MARGIN, top, _WIDTH - _MARGIN, top), fill=_LINE)
     footer = f"{outcome(trajectory)}  {cost_line(trajectory)}"
-    _draw(sheet, draw, _wrapped(footer, 14, _FAINT, _WIDTH - 2 * _MARGIN), _MARGIN, top + _GAP)
+    _draw(sheet, draw, _Cell(_wrapped(footer, 14, _FAINT, _WIDTH - 2 * _MARGIN)), _MARGIN, top + _GAP)
     return sheet
-
-
-def shortened(text: str, most: int) -> str:
-    """The first ``most`` characters of a text, and how many more there are."""
-    return text if len(text) <= most else f"{text[:most].rstrip()} … and {len(text) - most:,} more characters"
 
 
 @dataclass(frozen=True)
@@ -70,13 +54,26 @@ class _Line:
         return round(self.size * 1.4) + (10 if self.chip else 0)
 
 
-_Cell = list[_Line] | Picture | None
+@dataclass(frozen=True)
+class _Cell:
+    """A picture, where there is one, and lines of text below it."""
+
+    lines: list[_Line]
+    picture: Picture | None = None
+
+    @property
+    def height(self) -> int:
+        lines = sum(line.height for line in self.lines)
+        return lines + (_tile_size(self.picture)[1] + _BELOW if self.picture else 0)
+
+
 _Row = list[_Cell]
 
 
 def _rows(trajectory: Trajectory) -> list[_Row]:
     """A row a round, from both ends of the trajectory for as long as there is room; a label stands for those left out."""
-    start: list[_Row] = [[_label("START"), trajectory.start, [], None]] if trajectory.start else []
+    empty = _Cell([])
+    start: list[_Row] = [[_label("START"), _Cell([], trajectory.start), empty, empty]] if trajectory.start else []
     rounds = trajectory.rounds
     first: list[_Row] = []
     last: list[_Row] = []
@@ -88,39 +85,51 @@ def _rows(trajectory: Trajectory) -> list[_Row]:
         room -= _row_height(row)
         if room < 0 and last:
             left_out = len(rounds) - len(first) - len(last)
-            return [*start, *first, [_label(f"… {left_out:,} rounds left out"), None, [], None], *reversed(last)]
+            return [*start, *first, [_label(f"… {left_out:,} rounds left out"), empty, empty, empty], *reversed(last)]
         (last if from_end else first).append(row)
     return [*start, *first, *reversed(last)]
 
 
 def _row_height(row: _Row) -> int:
-    return max(_height(cell) for cell in row) + 2 * _GAP
+    return max(cell.height for cell in row) + 2 * _GAP
 
 
 def _row(round_: Round, number: int) -> list[_Cell]:
-    plan = _label(f"ROUND {number}{_by_hand(round_.plan.origin)}") + _wrapped(round_.plan.instruction, 17, _INK)
-    plan += _wrapped(round_.plan.description, 14, _FAINT) + _wrapped(round_.plan.problem, 13, _AMBER)
-    critique: list[_Line] = []
-    if round_.critique:
-        critique = [_Line(*_verdict(round_.critique), chip=True), *_wrapped(round_.critique.explanation, 14, _FAINT)]
-        critique += _wrapped(round_.critique.correction, 17, _INK) + _wrapped(round_.critique.problem, 13, _AMBER)
-    refined: _Cell = round_.refinement.picture if round_.refinement else None
-    if round_.refinement and refined is None:
-        refined = _label("Accepted, nothing repainted")
-    return [plan, round_.sketch.picture if round_.sketch else None, critique, refined]
+    plan, sketch, critique, refinement = round_.plan, round_.sketch, round_.critique, round_.refinement
+    cells = [_label(f"ROUND {number}"), _Cell([]), _Cell([]), _Cell([])]
+    if plan:
+        said = _wrapped(plan.instruction, 17, _INK) + _wrapped(plan.description, 14, _FAINT)
+        title = _label(f"ROUND {number}{_by_hand(plan.origin)}").lines
+        cells[0] = _Cell(title + said + _wrapped(plan.problem, 13, _AMBER) + _cost(plan.origin))
+    elif not sketch:
+        cells[0] = _Cell([*cells[0].lines, *_wrapped(LOOKS_AGAIN, 14, _FAINT)])
+    if sketch:
+        cells[1] = _Cell(_cost(sketch.origin), sketch.picture)
+    if critique:
+        said = _wrapped(critique.explanation, 14, _FAINT) + _wrapped(critique.correction, 17, _INK)
+        cells[2] = _Cell([_verdict(critique), *said, *_wrapped(critique.problem, 13, _AMBER), *_cost(critique.origin)])
+    if refinement:
+        done = closing(refinement)
+        lines = _wrapped(done[0].upper() + done[1:], 13, _FAINT) + _wrapped(refinement.problem, 13, _AMBER)
+        cells[3] = _Cell(lines + _cost(refinement.origin), refinement.picture or refinement.rejected)
+    return cells
 
 
-def _verdict(critique: Critique) -> tuple[str, int, str]:
-    word, color = ("ACCEPTED", _GREEN) if critique.accepted else ("TO CORRECT", _AMBER)
-    return word + _by_hand(critique.origin), 13, color
+def _verdict(critique: Critique) -> _Line:
+    color = _GREEN if critique.accepted else _FAINT if critique.unreadable else _AMBER
+    return _Line(verdict(critique).upper() + _by_hand(critique.origin), 13, color, chip=True)
 
 
 def _by_hand(origin: Origin) -> str:
     return " · BY HAND" if origin.author == "user" else ""
 
 
-def _label(text: str) -> list[_Line]:
-    return [_Line(text, 13, _FAINT)]
+def _cost(origin: Origin) -> list[_Line]:
+    return _wrapped(cost_of(origin), 13, _FAINT)
+
+
+def _label(text: str) -> _Cell:
+    return _Cell([_Line(text, 13, _FAINT)])
 
 
 def _wrapped(text: str, size: int, color: str, width: int = _TEXT) -> list[_Line]:
@@ -143,12 +152,6 @@ def _wrapped(text: str, size: int, color: str, width: int = _TEXT) -> list[_Line
     return [_Line(line, size, color) for line in lines]
 
 
-def _height(cell: _Cell) -> int:
-    if isinstance(cell, Picture):
-        return _tile_size(cell)[1]
-    return sum(line.height for line in cell or [])
-
-
 def _tile_size(picture: Picture) -> tuple[int, int]:
     width, height = picture.image.size
     scale = TILE / max(width, height)
@@ -156,13 +159,14 @@ def _tile_size(picture: Picture) -> tuple[int, int]:
 
 
 def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int, top: int) -> None:
-    if isinstance(cell, Picture):
+    if cell.picture:
         # Few pixels stay pixels when enlarged; a photograph is resampled.
-        small = max(cell.image.size) <= TILE // 2
+        small = max(cell.picture.image.size) <= TILE // 2
         method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-        sheet.paste(cell.image.convert("RGB").resize(_tile_size(cell), method), (left, top))
-        return
-    for line in cell or []:
+        size = _tile_size(cell.picture)
+        sheet.paste(cell.picture.image.convert("RGB").resize(size, method), (left, top))
+        top += size[1] + _BELOW
+    for line in cell.lines:
         font, indent = ImageFont.load_default(line.size), 0
         if line.chip:
             box = (left, top, left + font.getlength(line.text) + 16, top + line.height - 6)
@@ -171,17 +175,3 @@ def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: _Cell, left: int,
         text_top = top + 2 if line.chip else top
         draw.text((left + indent, text_top), line.text, font=font, fill=_PAPER if line.chip else line.color)
         top += line.height
-
-
-def origin_line(origin: Origin) -> str:
-    parts = ["by hand" if origin.author == "user" else "model"]
-    parts += [f"seed {origin.seed}"] if origin.seed is not None else []
-    parts += [f"{origin.cost.model_calls} calls"] if origin.cost.model_calls else []
-    parts += [f"{origin.cost.tokens} tokens"] if origin.cost.tokens else []
-    parts += [f"{origin.cost.seconds:.1f} s"] if origin.cost.seconds else []
-    return " · ".join(parts)
-
-
-def cost_line(trajectory: Trajectory) -> str:
-    cost = trajectory.cost
-    return f"{cost.model_calls} model calls, {cost.tokens} tokens, {cost.seconds:.1f} s"

@@ -7,10 +7,8 @@ for any number of rounds. ``settings`` are what a caller gives over the painter'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
-from itertools import accumulate
 from time import perf_counter
 from typing import Any, Literal
 
@@ -18,24 +16,23 @@ import numpy as np
 from PIL import Image
 
 from ..errors import StrokesError
-from .dialects import dialect_of
-from .dialects.protocol import Dialect, PictureSegment, Segment, TextSegment
-from .painter import (
+from .dialects.protocol import CritiqueReply, Dialect, PictureSegment, Segment, TextSegment
+from .dialects.session import StageSession, stage_seed, states
+from .painter import Painter
+from .pictures import Picture, picture_from
+from .settings import (
     AUTO_PAINT,
     AUTO_TEXT,
     OnStep,
     OnText,
     Painted,
-    Painter,
     PaintOverrides,
     PaintSettings,
     Preserve,
     State,
     TextOverrides,
     TextSettings,
-    Written,
 )
-from .pictures import Picture, picture_from
 from .trajectory import (
     Cost,
     Critique,
@@ -47,6 +44,7 @@ from .trajectory import (
     Stage,
     Trajectory,
 )
+from .verdicts import best_of_two, unseen
 
 
 def begin(
@@ -64,7 +62,7 @@ def begin(
     if not prompt:
         raise StrokesError("the prompt is empty: say what to paint")
     profile = painter.profile
-    painter.check_text(dialect_of(profile).opening(prompt))
+    painter.check_text(painter.dialect.opening(prompt))
     if size is None:
         size = profile.size_for(image) if image else profile.size
     profile.check_size(size)
@@ -85,27 +83,38 @@ def plan(
     """Say what to change next.
 
     A given ``instruction`` or ``description`` overrules the model's; an instruction alone lets the model complete the
-    description, where its dialect has one. A plan that turns out to be the end token ends the trajectory.
+    description, where its dialect has one. Where the dialect has no plan in this round, the round begins without one. A
+    model that plans nothing more ends the trajectory, but not before there is a picture: then the prompt is painted.
     """
     if trajectory.ended:
         return trajectory
     dialect = _starting(painter, trajectory, "plan")
-    start = dialect.plan_start(instruction) if instruction and description is None else ""
-    if instruction and not start:
+    if not dialect.plans(trajectory):
+        given = instruction or description
+        return trajectory.with_plan(
+            _given_plan(painter, given, description or "" if instruction else "") if given else None
+        )
+    if instruction and (description is not None or not dialect.describes):
         return trajectory.with_plan(_given_plan(painter, instruction, description or ""))
-    painter.check_text(start)
-    written, origin = _write(painter, trajectory, "plan", seed, settings, on_text, start)
+    began = perf_counter()
+    session = StageSession(painter, trajectory, "plan", seed, settings, on_text)
+    reply = dialect.plan(session, instruction or "")
+    origin = _written_by(session, began)
     if instruction or description:
         origin = replace(origin, author="user")
-    parsed = dialect.parse_plan(written.text)
-    if parsed.ends and written.ended:
-        return trajectory.with_end(End(origin))
-    problem = "the model wrote no plan" if parsed.ends else parsed.problem
+    if not (reply.instruction or description):
+        problem = reply.problem or ("" if reply.ends else "the model wrote no plan")
+        if trajectory.picture:
+            return trajectory.with_end(End(problem=problem, origin=origin))
+        ended = "the model planned nothing before there was a picture"
+        whole = _given_plan(painter, trajectory.prompt, trajectory.prompt if dialect.describes else "")
+        problem = f"{problem or ended}: the prompt is painted"
+        return trajectory.with_plan(replace(whole, problem=problem, origin=origin))
     said = Plan(
-        instruction=parsed.instruction,
-        description=parsed.description,
-        text=written.text,
-        problem=problem,
+        instruction=reply.instruction,
+        description=reply.description,
+        text=reply.text,
+        problem=reply.problem,
         origin=origin,
     )
     return trajectory.with_plan(_described(painter, said, description) if description else said)
@@ -113,7 +122,7 @@ def plan(
 
 def _given_plan(painter: Painter, instruction: str, description: str) -> Plan:
     """A person's plan, for which the model is not asked."""
-    text = dialect_of(painter.profile).write_plan(instruction, description)
+    text = painter.dialect.write_plan(instruction, description)
     painter.check_text(text)
     return Plan(
         instruction=instruction.strip(), description=description.strip(), text=text, origin=Origin(author="user")
@@ -124,7 +133,7 @@ def _described(painter: Painter, said: Plan, description: str) -> Plan:
     """The model's plan with a person's description."""
     # Where the model said nothing that can be read, the description alone says what to paint.
     instruction = said.instruction or description.strip()
-    text = dialect_of(painter.profile).write_plan(instruction, description)
+    text = painter.dialect.write_plan(instruction, description)
     painter.check_text(text)
     return replace(said, instruction=instruction, description=description.strip(), text=text)
 
@@ -138,8 +147,11 @@ def sketch(
     image: Image.Image | Picture | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
-    """Paint the plan. A given ``image`` is taken instead, resampled to the canvas."""
-    if trajectory.ended:
+    """Paint the plan. A given ``image`` is taken instead, resampled to the canvas.
+
+    A round that looks at the last picture again is left as it is, unless an image is given.
+    """
+    if trajectory.ended or (image is None and trajectory.looks_again):
         return trajectory
     _starting(painter, trajectory, "sketch")
     if image is not None:
@@ -179,7 +191,7 @@ def inspect(
     given: GivenCritique = GivenCritique(),
     on_text: OnText | None = None,
 ) -> Trajectory:
-    """Look at the sketch: is the step wrong for the prompt, or the picture for the step?
+    """Look at the last picture: is the step wrong for the prompt, or the picture for the step?
 
     A person's verdict overrules the model and costs nothing. Raises StrokesError where it and its texts do not go together.
     """
@@ -190,7 +202,7 @@ def inspect(
         raise StrokesError(given.problem)
     if given.verdict != "model":
         critique, correction = given.critique.strip(), given.correction.strip()
-        text = dialect.write_critique(critique, correction)
+        text = dialect.write_critique(critique, correction, trajectory)
         painter.check_text(text)
         accepted = given.verdict == "accept"
         return trajectory.with_critique(
@@ -198,27 +210,32 @@ def inspect(
                 text=text, explanation=critique, correction=correction, accepted=accepted, origin=Origin(author="user")
             )
         )
-    written, origin = _write(painter, trajectory, "inspect", seed, settings, on_text)
-    parsed = dialect.parse_critique(written.text)
+    began = perf_counter()
+    session = StageSession(painter, trajectory, "inspect", seed, settings, on_text)
+    reply = dialect.inspect(session) if painter.profile.sees else CritiqueReply(verdict=unseen(painter))
     return trajectory.with_critique(
         Critique(
-            text=written.text,
-            explanation=parsed.explanation,
-            correction=parsed.correction,
-            accepted=parsed.accepted,
-            problem=parsed.problem,
-            origin=origin,
+            text=reply.text,
+            explanation=reply.explanation,
+            correction=reply.correction,
+            accepted=reply.verdict.yes,
+            problem=reply.problem or reply.verdict.problem,
+            margin=reply.verdict.margin,
+            unreadable=reply.unreadable,
+            origin=_written_by(session, began),
         )
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GivenRefinement:
-    """A person's refinement: an ``image`` in place of the model's picture, ``finished`` in place of its decision; None
-    leaves it to the model."""
+    """A person's say in a refinement: an ``image`` in place of the model's picture, ``finished`` in place of its decision;
+    None leaves it to the model. With ``keep_best`` a repainted picture is kept only where the model's verdict on it is
+    better than on the picture that it would replace."""
 
     image: Image.Image | Picture | None = None
     finished: bool | None = None
+    keep_best: bool = False
 
 
 def refine(
@@ -231,7 +248,8 @@ def refine(
     mask: np.ndarray | None = None,
     on_step: OnStep | None = None,
 ) -> Trajectory:
-    """Repaint what the inspection corrected, nothing where it accepted, and close the round: finished or another plan.
+    """Repaint what the inspection corrected, nothing where it accepted or could not be read, and close the round: finished
+    or another plan.
 
     A ``mask`` of any size, float ``[rows, columns]``, lies over the whole canvas: only tokens that it touches are
     repainted, the latents of the others stay bit for bit. Raises StrokesError where it touches none.
@@ -243,33 +261,35 @@ def refine(
     assert current and current.critique
     preserve = None if mask is None else _preserve(painter, trajectory, mask)
     if given.image is not None:
-        done = Refinement(picture_from(given.image, trajectory.size), origin=Origin(author="user"))
-    elif current.critique.accepted:
+        done = Refinement(picture=picture_from(given.image, trajectory.size), origin=Origin(author="user"))
+    elif not current.critique.corrects:
         done = Refinement(origin=Origin(author="model", seed=seed, model=painter.profile.name))
     else:
         painted, origin = _paint(painter, trajectory, "refine", seed, settings, on_step, preserve)
-        done = Refinement(painted.picture, origin=origin)
+        done = Refinement(picture=painted.picture, origin=origin)
+        if given.keep_best:
+            done = best_of_two(painter, trajectory, done)
     if given.finished is not None:
         return trajectory.with_refinement(replace(done, ended=given.finished))
-    return trajectory.with_refinement(_decide_end(painter, trajectory, done, seed))
+    return trajectory.with_refinement(_decide_end(painter, trajectory, done))
 
 
 def _preserve(painter: Painter, trajectory: Trajectory, mask: np.ndarray) -> Preserve:
-    """The sketch's tokens that a mask does not touch."""
-    current, multiple = trajectory.current_round, painter.profile.multiple
-    assert current and current.sketch
+    """The last picture's tokens that a mask does not touch."""
+    multiple, picture = painter.profile.multiple, trajectory.picture
+    assert picture
     width, height = trajectory.size
-    return Preserve(current.sketch.picture, tokens_touched(mask, (height // multiple, width // multiple)))
+    return Preserve(picture, tokens_touched(mask, (height // multiple, width // multiple)))
 
 
-def _decide_end(painter: Painter, trajectory: Trajectory, done: Refinement, seed: int) -> Refinement:
+def _decide_end(painter: Painter, trajectory: Trajectory, done: Refinement) -> Refinement:
     """The refinement of the round in progress with the model's decision whether the work is finished, and its cost."""
-    began, dialect = perf_counter(), dialect_of(painter.profile)
-    state = _states(painter, dialect.segments(trajectory.with_refinement(done), "end"))[-1]
-    derived_seed = stage_seed(seed, trajectory.round_index, "end")
-    written = painter.write_text(state, dialect.end_settings, derived_seed)
-    cost = done.origin.cost + Cost(tokens=written.tokens, seconds=_since(began))
-    return replace(done, ended=dialect.finished(written), origin=replace(done.origin, cost=cost))
+    began = perf_counter()
+    session = StageSession(painter, trajectory.with_refinement(done), "end")
+    verdict = painter.dialect.end(session) if painter.profile.sees else unseen(painter)
+    cost = done.origin.cost + session.cost + Cost(seconds=_since(began))
+    origin = replace(done.origin, cost=cost)
+    return replace(done, ended=verdict.yes, margin=verdict.margin, problem=verdict.problem, origin=origin)
 
 
 def tokens_touched(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -296,7 +316,7 @@ def _starting(painter: Painter, trajectory: Trajectory, stage: Stage) -> Dialect
     the painter cannot take.
     """
     trajectory.expect(stage)
-    dialect = dialect_of(painter.profile)
+    dialect = painter.dialect
     painter.profile.check_size(trajectory.size)
     if trajectory.model != painter.profile.name:
         painter.check_text(dialect.opening(trajectory.prompt))
@@ -304,49 +324,12 @@ def _starting(painter: Painter, trajectory: Trajectory, stage: Stage) -> Dialect
 
 
 def guidance_branches(painter: Painter, segments: Sequence[Segment]) -> tuple[State, State, State]:
-    """States of the three guidance branches: the main one after all segments, the text-free and the image-free one.
-
-    As BAGEL's ``interleave_inference``: the text-free state is the prefix before a last text, the image-free one has all
-    texts and no picture.
-    """
-    states = _states(painter, segments)
-    text_last = bool(segments) and isinstance(segments[-1], TextSegment)
+    """States of the three guidance branches: the main one after all segments, the text-free one as the dialect has it, and
+    the image-free one with all texts and no picture."""
     texts = [segment for segment in segments if isinstance(segment, TextSegment)]
-    return states[-1], states[-2] if text_last else states[-1], _states(painter, texts)[-1]
-
-
-def _states(painter: Painter, segments: Iterable[Segment]) -> list[State]:
-    """The state before the first segment, and after each."""
-
-    def read(state: State, segment: Segment) -> State:
-        if isinstance(segment, TextSegment):
-            return painter.read_text(state, segment.text)
-        return painter.read_picture(state, segment.picture, segment.form)
-
-    return list(accumulate(segments, read, initial=painter.blank()))
-
-
-def stage_seed(seed: int, round_index: int, stage: str) -> int:
-    """63 bits from (seed, round, stage), whatever came before."""
-    return int.from_bytes(sha256(f"{seed}/{round_index}/{stage}".encode()).digest()[:8], "big") >> 1
-
-
-def _write(
-    painter: Painter,
-    trajectory: Trajectory,
-    stage: Literal["plan", "inspect"],
-    seed: int,
-    settings: TextOverrides,
-    on_text: OnText | None,
-    start: str = "",
-) -> tuple[Written, Origin]:
-    """What the model writes at a stage."""
-    began = perf_counter()
-    resolved = settings.over(painter.profile.text)
-    state = _states(painter, dialect_of(painter.profile).segments(trajectory, stage))[-1]
-    derived_seed = stage_seed(seed, trajectory.round_index, stage)
-    written = painter.write_text(state, resolved, derived_seed, on_text, start)
-    return written, _origin(painter, seed, resolved, Cost(tokens=written.tokens, seconds=_since(began)))
+    seen = (segments, painter.dialect.text_free(segments), texts)
+    main, text_free, image_free = (states(painter, each)[-1] for each in seen)
+    return main, text_free, image_free
 
 
 def _paint(
@@ -360,7 +343,7 @@ def _paint(
 ) -> tuple[Painted, Origin]:
     """What the model paints at a stage: an edit where it sees a picture, else a first one."""
     began = perf_counter()
-    segments = dialect_of(painter.profile).segments(trajectory, stage)
+    segments = painter.dialect.segments(trajectory, stage)
     edits = any(isinstance(segment, PictureSegment) for segment in segments)
     resolved = settings.over(painter.profile.edit if edits else painter.profile.first)
     derived_seed = stage_seed(seed, trajectory.round_index, stage)
@@ -368,6 +351,11 @@ def _paint(
         *guidance_branches(painter, segments), trajectory.size, resolved, derived_seed, on_step, preserve
     )
     return painted, _origin(painter, seed, resolved, Cost(painted.calls, seconds=_since(began)))
+
+
+def _written_by(session: StageSession, began: float) -> Origin:
+    """The origin of a turn that a session wrote, since ``began`` of the performance counter."""
+    return _origin(session.painter, session.seed, session.settings, session.cost + Cost(seconds=_since(began)))
 
 
 def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings, cost: Cost) -> Origin:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -40,7 +40,14 @@ from .trajectory import (
 DOCUMENT, PICTURES = "trajectory.json", "pictures"
 LONGEST_SIDE = 16384
 LARGEST_LATENT = 1e4
-_OWN_FILE = re.compile(r"(start|round\d+-(sketch|refined))-[0-9a-f]{12}\.(png|safetensors)")
+_OWN_FILE = re.compile(r"(start|round\d+-(sketch|refined|rejected))-[0-9a-f]{12}\.(png|safetensors)")
+# Fields that version 1 lacks, by what holds them: with their defaults they are left out.
+_NEW_IN_2: dict[type, tuple[str, ...]] = {
+    Cost: ("scored",),
+    Critique: ("margin", "unreadable"),
+    Refinement: ("margin", "rejected", "repainted_margin", "problem"),
+    End: ("problem",),
+}
 # The types that a field of a dataclass may have in JSON, by its annotation.
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -48,6 +55,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "int | None": (int, type(None)),
+    "float | None": (int, float, type(None)),
 }
 T = TypeVar("T")
 
@@ -61,8 +69,9 @@ def save(trajectory: Trajectory, folder: Path | str) -> Path:
     try:
         _check(trajectory)
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-        refs = {id(picture): _save_picture(picture, name, folder) for name, picture in trajectory.pictures}
-        document = {"version": FORMAT_VERSION, **_encode(trajectory, refs)}
+        pictures = [*trajectory.pictures, *trajectory.rejected]
+        refs = {id(picture): _save_picture(picture, name, folder) for name, picture in pictures}
+        document = _document(trajectory, refs)
         text = json.dumps(document, indent=2)
         write_whole(folder / DOCUMENT, lambda path: path.write_text(text, encoding="utf-8"))
         used = {Path(name).name for ref in refs.values() for name in (ref["file"], ref.get("latents", ""))}
@@ -111,7 +120,7 @@ def _check(trajectory: Trajectory) -> None:
     """Raise ValueError for what would not load again."""
     _size(trajectory.size)
     _check_values(_encode(trajectory, {}))
-    for name, picture in trajectory.pictures:
+    for name, picture in [*trajectory.pictures, *trajectory.rejected]:
         if (latents := picture.latents) is not None:
             dtype = "F32" if latents.dtype == np.float32 else str(latents.dtype)
             if problem := _shape_problem(dtype, latents.shape, picture.image.size) or _value_problem(latents):
@@ -131,11 +140,25 @@ def _save_picture(picture: Picture, name: str, folder: Path) -> dict[str, Any]:
     return ref
 
 
+def _document(trajectory: Trajectory, refs: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """A trajectory as JSON values, in the oldest version that can say it."""
+    values = [*trajectory.turns, *(turn.origin.cost for turn in trajectory.turns)]
+    new = any(getattr(value, f.name) != f.default for value in values for f in _new_fields(value))
+    new = new or any(round_.plan is None for round_ in trajectory.rounds)
+    return {"version": FORMAT_VERSION if new else 1, **_encode(trajectory, refs)}
+
+
+def _new_fields(value: Any) -> list[Field[Any]]:
+    """The fields of a dataclass that version 1 lacks."""
+    return [f for f in fields(value) if f.name in _NEW_IN_2.get(type(value), ())]
+
+
 def _encode(value: Any, refs: dict[int, dict[str, Any]]) -> Any:
     if isinstance(value, Picture):
         return refs.get(id(value))
     if is_dataclass(value):
-        return {f.name: _encode(getattr(value, f.name), refs) for f in fields(value)}
+        left_out = {f.name for f in _new_fields(value) if getattr(value, f.name) == f.default}
+        return {f.name: _encode(getattr(value, f.name), refs) for f in fields(value) if f.name not in left_out}
     return [_encode(item, refs) for item in value] if isinstance(value, tuple) else value
 
 
@@ -183,20 +206,23 @@ class _Reader:
         return trajectory if end is None else trajectory.with_end(self.turn(End, _object(end, "end")))
 
     def with_round(self, trajectory: Trajectory, doc: dict[str, Any]) -> Trajectory:
-        plan = _object(_required(doc, "plan"), "plan")
+        said = _required(doc, "plan")
+        plan = None if said is None else self.turn(Plan, _object(said, "plan"))
         turns = {
             key: _object(doc[key], key) for key in ("sketch", "critique", "refinement") if doc.get(key) is not None
         }
         try:
-            trajectory = trajectory.with_plan(self.turn(Plan, plan))
+            trajectory = trajectory.with_plan(plan)
             if sketch := turns.get("sketch"):
                 picture = self.picture(_object(_required(sketch, "picture"), "picture"), trajectory.size)
                 trajectory = trajectory.with_sketch(self.turn(Painting, sketch, picture=picture))
             if critique := turns.get("critique"):
                 trajectory = trajectory.with_critique(self.turn(Critique, critique))
             if refinement := turns.get("refinement"):
-                picture = self.picture(refinement.get("picture"), trajectory.size)
-                trajectory = trajectory.with_refinement(self.turn(Refinement, refinement, picture=picture))
+                pictures = {
+                    name: self.picture(refinement.get(name), trajectory.size) for name in ("picture", "rejected")
+                }
+                trajectory = trajectory.with_refinement(self.turn(Refinement, refinement, **pictures))
         except OutOfOrder as error:
             raise _Damaged(str(error)) from None
         return trajectory
@@ -204,7 +230,7 @@ class _Reader:
     def turn(self, kind: type[T], doc: dict[str, Any], **decoded: Any) -> T:
         origin = _object(doc.get("origin", {}), "origin")
         cost = self.make(Cost, _object(origin.get("cost", {}), "cost"))
-        if not all(0 <= value < 2**64 for value in (cost.model_calls, cost.tokens, cost.seconds)):
+        if not all(0 <= value < 2**64 for value in (cost.model_calls, cost.tokens, cost.seconds, cost.scored)):
             raise _Damaged("a cost below 0 or beyond 64 bits")
         settings = _object(origin.get("settings", {}), "settings")
         return self.make(kind, doc, origin=self.make(Origin, origin, cost=cost, settings=settings), **decoded)

@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import StrokesError
 from .pictures import Picture, picture_from
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Author = Literal["model", "user"]
 Stage = Literal["plan", "sketch", "inspect", "refine", "ended"]
@@ -26,15 +26,20 @@ class OutOfOrder(StrokesError):
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a turn: ``model_calls`` (network evaluations while painting), ``tokens`` of text written, seconds."""
+    """Cost of a turn: ``model_calls`` (network evaluations while painting), ``tokens`` of text written, seconds, and the
+    rows ``scored`` to measure a verdict."""
 
     model_calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    scored: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
-            self.model_calls + other.model_calls, self.tokens + other.tokens, round(self.seconds + other.seconds, 3)
+            self.model_calls + other.model_calls,
+            self.tokens + other.tokens,
+            round(self.seconds + other.seconds, 3),
+            self.scored + other.scored,
         )
 
 
@@ -70,28 +75,51 @@ class Painting:
 
 @dataclass(frozen=True, kw_only=True)
 class Critique:
-    """The verdict on a sketch; ``correction`` is empty where it was accepted."""
+    """The verdict on the last picture; ``correction`` is empty where it was accepted.
+
+    ``margin`` is how far the model's verdict is from the other one: the difference of the log-probabilities of accepting
+    and of correcting, less the dialect's threshold; None where it was not measured. ``unreadable``: the model gave neither
+    a verdict nor a correction that can be painted, as ``problem`` says; nothing is repainted then.
+    """
 
     text: str
     explanation: str
     correction: str = ""
     accepted: bool = True
     problem: str = ""
+    margin: float | None = None
+    unreadable: bool = False
     origin: Origin = Origin()
 
+    @property
+    def corrects(self) -> bool:
+        """Whether there is something to repaint."""
+        return bool(self.correction) and not (self.accepted or self.unreadable)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Refinement:
-    """The close of a round: a repainted picture, or None where the sketch was accepted, and whether the work is done."""
+    """The close of a round: a repainted picture, or None where nothing was, and whether the work is done.
+
+    ``rejected`` is a repainted picture that was not kept, because the model's verdict on it, ``repainted_margin``, was no
+    better than on what it would have replaced. ``margin`` is that of the decision whether the work is done, as in
+    :class:`Critique`.
+    """
 
     picture: Picture | None = None
     ended: bool = False
+    margin: float | None = None
+    rejected: Picture | None = None
+    repainted_margin: float | None = None
+    problem: str = ""
     origin: Origin = Origin()
 
 
 @dataclass(frozen=True)
 class Round:
-    plan: Plan
+    """One round. Without a ``plan`` it looks at the last picture again, and paints a sketch only where there is none."""
+
+    plan: Plan | None = None
     sketch: Painting | None = None
     critique: Critique | None = None
     refinement: Refinement | None = None
@@ -104,10 +132,12 @@ class Round:
         return self.sketch.picture if self.sketch else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class End:
-    """The process ended outside a refinement: the model planned nothing more, or a person stopped it."""
+    """The process ended outside a refinement: the model planned nothing more, or nothing that can be painted, as
+    ``problem`` says; or a person stopped it."""
 
+    problem: str = ""
     origin: Origin = Origin()
 
 
@@ -146,9 +176,9 @@ class Trajectory:
         current = self.current_round
         if current is None:
             return "plan"
-        if current.sketch is None:
-            return "sketch"
-        return "inspect" if current.critique is None else "refine"
+        if current.critique is not None:
+            return "refine"
+        return "sketch" if current.sketch is None and (current.plan or self.picture is None) else "inspect"
 
     @property
     def round_index(self) -> int:
@@ -167,9 +197,20 @@ class Trajectory:
         return found
 
     @property
+    def rejected(self) -> list[tuple[str, Picture]]:
+        """Every repainted picture that was not kept, named ``round1-rejected`` …"""
+        refined = ((number, round_.refinement) for number, round_ in enumerate(self.rounds, 1))
+        return [(f"round{number}-rejected", each.rejected) for number, each in refined if each and each.rejected]
+
+    @property
     def picture(self) -> Picture | None:
         """The last picture; None where nothing was painted yet."""
         return self.pictures[-1][1] if self.pictures else None
+
+    @property
+    def last_plan(self) -> Plan | None:
+        """The plan of the last round that has one."""
+        return next((round_.plan for round_ in reversed(self.rounds) if round_.plan), None)
 
     @property
     def picture_before_round(self) -> Picture | None:
@@ -186,8 +227,17 @@ class Trajectory:
     def cost(self) -> Cost:
         return sum((turn.origin.cost for turn in self.turns), Cost())
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether the round in progress has neither plan nor sketch: it looks at the last picture, unless a person gives
+        another."""
+        current = self.current_round
+        return self.stage == "inspect" and current is not None and not (current.plan or current.sketch)
+
     def expect(self, stage: Stage) -> None:
-        """Raise OutOfOrder unless ``stage`` comes next."""
+        """Raise OutOfOrder unless ``stage`` comes next, or is the sketch of a round that :attr:`looks_again`."""
+        if stage == "sketch" and self.looks_again:
+            return
         if self.stage == "ended":
             raise OutOfOrder(f"cannot {stage}: the trajectory is finished")
         if self.stage != stage:
@@ -195,7 +245,8 @@ class Trajectory:
                 f"cannot {stage} now: round {self.round_index + 1} of the trajectory expects {self.stage} next"
             )
 
-    def with_plan(self, plan: Plan) -> Trajectory:
+    def with_plan(self, plan: Plan | None) -> Trajectory:
+        """Begin a round; without a plan, it looks at the last picture again."""
         self.expect("plan")
         return replace(self, rounds=(*self.rounds, Round(plan)))
 

@@ -28,7 +28,7 @@ from ..data.shards import ShardSet
 from ..errors import StrokesError
 from ..files import append, check_same_shapes, load_json, shapes_of, write_whole
 from ..models import open_painter
-from ..process.dialects.tags import MINIATURE
+from ..process.dialects.miniature import MINIATURE
 from ..shapes import drawing
 from ..shapes.vocabulary import write_tokenizer
 from ..training.checksums import Checksums

@@ -7,8 +7,9 @@ from html import escape
 from io import BytesIO
 
 from ..process.pictures import Picture
-from ..process.sheet import TILE, cost_line, origin_line, outcome, shortened
+from ..process.sheet import TILE
 from ..process.trajectory import Origin, Round, Trajectory
+from ..process.wording import LOOKS_AGAIN, closing, cost_line, origin_line, outcome, shortened, verdict
 
 # Bounds on what is shown.
 MAX_ROUNDS, MAX_CHARACTERS = 400, 20_000
@@ -54,20 +55,31 @@ def _shown(trajectory: Trajectory) -> list[tuple[int, Round]]:
 
 def _section(round_: Round, number: int) -> str:
     plan, critique, refinement = round_.plan, round_.critique, round_.refinement
-    cells = [
-        _text("Plan", plan.origin, ("p", plan.instruction), ("p.faint", plan.description), ("p.problem", plan.problem)),
+    cells = [""]
+    if plan:
+        planned = ("p", plan.instruction), ("p.faint", plan.description), ("p.problem", plan.problem)
+        cells = [_text("Plan", plan.origin, *planned)]
+    elif not round_.sketch:
+        cells = [f'<p class="faint">{LOOKS_AGAIN}</p>']
+    cells.append(
         _figure(round_.sketch.picture, f"round {number}, sketch", origin_line(round_.sketch.origin))
         if round_.sketch
-        else "",
-    ]
+        else ""
+    )
     if critique:
-        chip = ("b.accepted", "Accepted") if critique.accepted else ("b.correct", "To correct")
+        style = "accepted" if critique.accepted else "unreadable" if critique.unreadable else "correct"
+        words = verdict(critique)
+        chip = (f"b.{style}", words[0].upper() + words[1:])
         said = ("p.faint", critique.explanation), ("p", critique.correction), ("p.problem", critique.problem)
         cells.append(_text("Inspect", critique.origin, chip, *said))
-    if refinement and refinement.picture:
-        cells.append(_figure(refinement.picture, f"round {number}, refined", origin_line(refinement.origin)))
+    if refinement and (shown := refinement.picture or refinement.rejected):
+        label = "refined" if refinement.picture else "repainted, not kept"
+        note = f"{closing(refinement)} · {origin_line(refinement.origin)}"
+        cells.append(_figure(shown, f"round {number}, {label}", note))
     elif refinement:
-        cells.append(_text("Refine", refinement.origin, ("p.faint", "Accepted, nothing repainted")))
+        done = closing(refinement)
+        closed = ("p.faint", done[0].upper() + done[1:]), ("p.problem", refinement.problem)
+        cells.append(_text("Refine", refinement.origin, *closed))
     return f"<section><h2>Round {number}</h2><div class=row>{''.join(f'<div>{cell}</div>' for cell in cells)}</div></section>"
 
 
@@ -101,6 +113,6 @@ section,footer{border-top:1px solid var(--line);padding:.75rem 0 1.25rem}
 .row{display:grid;grid-template-columns:repeat(4,minmax(0,1fr));gap:1.25rem}
 figure{margin:0;max-width:320px}img{width:100%;display:block;border-radius:4px}.pixels{image-rendering:pixelated}
 b{display:inline-block;margin-bottom:.5rem;padding:.1rem .5rem;border-radius:6px;color:#fff;font-size:.8rem}
-.accepted{background:var(--green)}.correct{background:#a35200}
-@media(max-width:720px){.row{grid-template-columns:1fr}figure{max-width:none}}
+.accepted{background:var(--green)}.correct{background:#a35200}.unreadable{background:#66666b}
+@media(max-width:720px){.row{grid-template-columns:1fr}figure{max-width:none}.row div:empty{display:none}}
 """

@@ -130,7 +130,7 @@ def test_a_needed_file_that_is_no_json_object(folder, name, text):
 def test_config_json_may_be_any_rubbish(folder, text):
     """It is optional, and published folders hold one that is no JSON."""
     replace_file(folder / "config.json", text)
-    assert open_painter(folder).profile.dialect == "plain"
+    assert open_painter(folder, dialect="miniature").profile.name == folder.name, "nothing of it was read"
 
 
 # Any JSON

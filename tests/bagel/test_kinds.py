@@ -27,9 +27,10 @@ from strokes.bagel.weights.checkpoint import (
 from strokes.bagel.weights.companions import Places
 from strokes.bagel.weights.kinds import KINDS
 from strokes.bagel.weights.recognise import recognise
+from strokes.bagel.weights.speech import speech_of
 from strokes.errors import StrokesError
 from strokes.models import EMBEDDED, open_painter
-from strokes.process.painter import PaintSettings
+from strokes.process.settings import PaintSettings
 
 SIZE = (64, 64)
 FP8, INT8 = {"format": "float8_e4m3fn"}, {"format": "int8_tensorwise"}
@@ -153,11 +154,11 @@ def test_a_single_file_finds_its_companions_elsewhere(form, state, picture, tmp_
         (tmp_path / "diffusion_models" / "bagel.safetensors.comfyui-bagel.json").write_text(json.dumps(sidecar))
     found = recognise(file, places)
     assert found.profile.name == "bagel" and found.autoencoder == EMBEDDED / "ae.safetensors"
-    assert torch.equal(latents(BagelPainter(load_recognised(found)), 3), picture)
+    assert torch.equal(latents(BagelPainter(load_recognised(found, speech_of(found))), 3), picture)
     missing = recognise(file)
     assert [part.what for part in missing.missing if part.needed] == ["autoencoder", "tokenizer"]
     with pytest.raises(StrokesError, match="take the autoencoder of any FLUX.1 or BAGEL download"):
-        load_recognised(missing)
+        load_recognised(missing, speech_of(missing))
 
 
 def test_a_sidecar_of_another_file_is_refused(state, tmp_path):

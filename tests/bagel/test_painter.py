@@ -10,8 +10,9 @@ from strokes.bagel.engine import flow
 from strokes.bagel.painter import BagelPainter
 from strokes.errors import StrokesError
 from strokes.process import oneshot
-from strokes.process.painter import RENORMS
+from strokes.process.dialects.choice import READY
 from strokes.process.pictures import Picture
+from strokes.process.settings import RENORMS
 
 
 def test_latents_go_out_and_come_back_in_the_painters_own_format(toy_painter):
@@ -38,8 +39,8 @@ def test_the_choices_of_renorm_are_those_that_sampling_knows():
 
 def asked(checkpoint, dialect, monkeypatch):
     """The kinds of segment that a painter of a dialect writes its answer behind."""
-    profile = replace(checkpoint.profile, dialect=dialect, text=replace(checkpoint.profile.text, max_tokens=1))
-    painter = BagelPainter(replace(checkpoint, profile=profile))
+    profile = replace(checkpoint.profile, text=replace(checkpoint.profile.text, max_tokens=1))
+    painter = BagelPainter(replace(checkpoint, profile=profile, dialect=READY[dialect]))
     prefixes, blocks = [], painter.prefix_cache.blocks
     monkeypatch.setattr(
         painter.prefix_cache, "blocks", lambda prefix, *rest: prefixes.append(prefix) or blocks(prefix, *rest)

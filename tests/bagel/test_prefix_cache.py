@@ -13,9 +13,9 @@ from strokes.bagel.engine.prefix_cache import PrefixCache
 from strokes.bagel.engine.runner import Runner
 from strokes.bagel.painter import BagelPainter
 from strokes.process import loop, stages
-from strokes.process.dialects import DIALECTS
-from strokes.process.dialects.tags import MINIATURE, PAPER
-from strokes.process.painter import PaintOverrides
+from strokes.process.dialects.miniature import MINIATURE
+from strokes.process.dialects.paper import PAPER
+from strokes.process.settings import PaintOverrides
 
 RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -94,9 +94,8 @@ def test_least_recently_used_goes_first(toy_painter):
     assert prefix_cache.counts.prefilled == 3
 
 
-def one_round(checkpoint, monkeypatch, view):
-    monkeypatch.setitem(DIALECTS, "miniature", replace(MINIATURE, view=view))
-    painter = BagelPainter(checkpoint)
+def one_round(checkpoint, view):
+    painter = BagelPainter(replace(checkpoint, dialect=replace(MINIATURE, view=view)))
     quick = PaintOverrides(steps=2, text_guidance=2.0, interval=(0.0, 1.0))
     t = stages.begin(painter, "a red circle")
     t = stages.plan(painter, t, instruction="add a red circle", description="a red circle")
@@ -107,18 +106,17 @@ def one_round(checkpoint, monkeypatch, view):
     return painter, t
 
 
-def test_a_round_prefills_every_segment_once(toy_checkpoint, monkeypatch):
-    painter, t = one_round(toy_checkpoint, monkeypatch, "whole")
+def test_a_round_prefills_every_segment_once(toy_checkpoint):
+    painter, t = one_round(toy_checkpoint, "whole")
     # prompt, plan, sketch (latents, pixels), critique, refinement (latents, pixels)
     assert painter.prefix_cache.counts.prefilled == 7
-    assert painter.prefix_cache.counts.decoded >= 1
+    assert painter.prefix_cache.counts.scored >= 1
     stages.plan(painter, t, instruction="add a blue square")
     assert painter.prefix_cache.counts.prefilled == 7, "the next plan stands behind what is there already"
 
 
-def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint, monkeypatch):
-    monkeypatch.setitem(DIALECTS, "miniature", PAPER)
-    painter = BagelPainter(toy_checkpoint)
+def test_written_text_is_prefilled_once_more_and_counted_apart(toy_checkpoint):
+    painter = BagelPainter(replace(toy_checkpoint, dialect=PAPER))
     t = stages.plan(painter, stages.begin(painter, "a red circle"))
     assert painter.prefix_cache.counts.prefilled == 1
     decoded = painter.prefix_cache.counts.decoded

@@ -13,7 +13,7 @@ from strokes.bagel.painter import BagelPainter
 from strokes.bagel.scheduler import run_batched
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
-from strokes.process.painter import PaintOverrides, TextOverrides, TextSettings
+from strokes.process.settings import PaintOverrides, TextOverrides, TextSettings
 
 QUICK = PaintOverrides(steps=3, text_guidance=2.0, interval=(0.0, 1.0))
 BRIEF = TextOverrides(max_tokens=12)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 
 import synthetic_bagel as synthetic
 import torch
 from graphs import inspect, plan, refine, report, sketch, start
 
 from strokes.process import stages
-from strokes.process.painter import PaintOverrides
+from strokes.process.settings import PaintOverrides
 
 STEP = {"instruction": "a red circle", "description": "a red circle on white"}
 CORRECTED = {"verdict": "correct", "critique": "it lacks a square", "correction": "add a blue square"}
@@ -40,6 +41,18 @@ def in_comfy(driver, checkpoint):
     return found["pictures"], found["latents"]
 
 
+@contextmanager
+def one_thread():
+    """As the driver's process computes: with other threads, sums are rounded otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def on_the_command_line(painter):
     """The same of a painter as the command line opens it."""
     work = stages.begin(painter, graph("")["begin"]["inputs"]["prompt"])

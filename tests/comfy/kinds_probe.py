@@ -25,7 +25,7 @@ def velocity(pack, checkpoint: str, precision: str, slow: bool = False) -> dict:
     ``slow``: as on a card that is slow with bfloat16.
     """
     loader, folders = pack("model_loader.loader"), pack("model_loader.folders")
-    pictures, settings = pack("strokes.process.pictures"), pack("strokes.process.painter").PaintSettings
+    pictures, settings = pack("strokes.process.pictures"), pack("strokes.process.settings").PaintSettings
     picture = pictures.Picture(Image.radial_gradient("L").resize((SIDE, SIDE)).convert("RGB"))
     activation_type = loader.activation_type
     with torch.inference_mode():  # as ComfyUI runs nodes

@@ -17,6 +17,7 @@ from strokes.bagel.painter import BagelPainter
 from strokes.bagel.weights.checkpoint import load_recognised
 from strokes.bagel.weights.companions import Places
 from strokes.bagel.weights.recognise import recognise
+from strokes.bagel.weights.speech import speech_of
 from strokes.models import EMBEDDED, open_painter
 
 
@@ -89,7 +90,8 @@ def test_a_single_file_among_diffusion_models(fresh, models, wide, vae, qwen, pl
     if place == "sidecar":
         sidecar = {"format": "comfyui_bagel_sidecar", "checkpoint_size": file.stat().st_size, "metadata": about}
         file.with_name(file.name + ".comfyui-bagel.json").write_text(json.dumps(sidecar))
-    theirs = BagelPainter(load_recognised(recognise(file, Places([vae], [qwen]))))
+    found = recognise(file, Places([vae], [qwen]))
+    theirs = BagelPainter(load_recognised(found, speech_of(found)))
     assert in_comfy(fresh, file.name) == on_the_command_line(theirs)
     vae.unlink()
     error = fresh.fails(graph(file.name))

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from graphs import loop, node, one_round
+from graphs import loop, node, one_round, pair
 from PIL import Image
 from server import Server
 
@@ -24,7 +24,7 @@ def server(comfy, base):
 def watched(graph):
     """A graph of these tests with only core nodes at its end."""
     del graph["report"]
-    last = "loop" if "loop" in graph else "refine"
+    last = next(name for name in ("loop", "end", "refine") if name in graph)
     return graph | {"preview": node("PreviewImage", images=[last, 1])}
 
 
@@ -47,11 +47,24 @@ def test_the_last_preview_is_the_final_picture(server):
 def test_text_is_shown_as_words(server):
     run = server.run(watched(one_round(plan={"seed": 1})))
     texts = {name: text for _, name, text in run.texts}
-    assert texts["plan"] == "add a red circle → a red circle"
-    assert texts["inspect"].startswith("the step is")
+    # Two spaces before a line break: Nodes 2.0 shows Markdown.
+    cost, said = texts["plan"].split("  \n")
+    assert said == "add a red circle → a red circle" and re.fullmatch(r"\d+ tokens · [\d.]+ s", cost)
+    verdict, cost, critique = texts["inspect"].split("  \n")
+    assert re.fullmatch(r"Accepted \+[\d.]+", verdict) and critique.startswith("the step is") and "scored" in cost
+    assert re.match(r"Nothing repainted; (not )?finished [+-][\d.]+  \n", texts["refine"])
     assert not any(re.search("[<>]", text) for _, _, text in run.texts)
     outputs = run.history["outputs"]
-    assert outputs["plan"]["text"] == [texts["plan"]] and outputs["plan"]["strokes_round"] == [1]
+    assert outputs["plan"]["text"] == [texts["plan"].replace("  \n", "\n")] and outputs["plan"]["strokes_round"] == [1]
+
+
+def test_a_loop_says_in_the_end_how_it_ended_and_what_it_cost(server):
+    run = server.run(watched(loop(2)))
+    ended, costs = [text for _, name, text in run.texts if name == "loop"][-1].split("  \n")
+    assert ended == "Finished after 2 rounds."
+    assert re.fullmatch(r"\d+ calls · \d+ tokens · \d+ rows scored · [\d.]+ s", costs)
+    run = server.run(watched(pair(1, body={"user": node("ImageInvert", image=["sketch", 1])})))
+    assert not run.error and [name for _, name, _ in run.texts][-1] == "refine", "Loop End has no text"
 
 
 def test_at_most_two_progress_messages_a_second(server, toy):

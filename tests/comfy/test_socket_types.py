@@ -79,7 +79,7 @@ def test_a_wire_with_a_value_of_another_type(driver, name):
                 graph["wrong"] = node("TestAnything", **{"value": "", **wrong})
                 graph["tested"] = node(kind, **graph[name]["inputs"] | {socket: ["wrong", 0]})
                 error = driver.fails(asked(graph, "tested"))
-                looked_up = "no such choice" in error and socket in ("checkpoint", "lora", "verdict")
+                looked_up = "no such choice" in error and socket in ("checkpoint", "dialect", "lora", "verdict")
                 assert error.startswith(title) and "\n" not in error, (socket, wrong, error)
                 assert looked_up or f": {socket}: " in error and " was expected, " in error, (socket, wrong, error)
                 tried += 1

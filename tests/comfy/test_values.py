@@ -217,7 +217,7 @@ def test_save_load_and_go_on(fresh, base):
     reports = fresh.run(graph)["reports"]
     assert saved["pictures"] == min(reports, key=lambda each: len(each["texts"]))["pictures"]
     document = base / "output/kept/work_00001_/trajectory.json"
-    document.write_text(document.read_text().replace('"version": 1', '"version": 9'))
+    document.write_text(document.read_text().replace('"version": 2', '"version": 9'))
     assert "made by a newer version of Strokes (format 9)" in fresh.fails(graph)
     graph["load"]["inputs"]["path"] = "../../etc"
     assert "no trajectory '../../etc'" in fresh.fails(graph)

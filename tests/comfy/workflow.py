@@ -35,13 +35,16 @@ def is_widget(spec: list[Any]) -> bool:
 
 
 def widgets_of(node: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """The values of a node's widgets by name. Raises ValueError where the file has too few or too many."""
+    """The values of a node's widgets by name; an optional one that came later has its default, as in the frontend. Raises
+    ValueError where the file has too few or too many."""
     values, found = iter(node.get("widgets_values") or []), {}
+    later = info["input"].get("optional", {})
     try:
         for name, spec in inputs_of(info).items():
             if not is_widget(spec):
                 continue
-            found[name], settings = next(values), settings_of(spec)
+            settings = settings_of(spec)
+            found[name] = next(values, settings.get("default")) if name in later else next(values)
             # Widgets that the frontend adds by itself: what happens to a seed after a run, and the upload button.
             seed = spec[0] == "INT" and name in ("seed", "noise_seed")
             if settings.get("control_after_generate", seed) or settings.get("image_upload"):

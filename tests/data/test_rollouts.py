@@ -19,7 +19,7 @@ from strokes.data.shapes.annotator import ShapesAnnotator
 from strokes.data.shapes.rollouts import ShapesSelfSampling, rollout_task
 from strokes.data.shards import ShardSet, build
 from strokes.process import stages
-from strokes.process.dialects.tags import MINIATURE
+from strokes.process.dialects.miniature import MINIATURE
 from strokes.process.pictures import Picture
 from strokes.process.trajectory import Critique, Painting, Plan, Refinement, Trajectory
 from strokes.recipes.embedded import PRESETS
@@ -56,7 +56,7 @@ def process(*turns, prompt=PROMPT):
         trajectory = trajectory.with_plan(Plan(instruction=instruction, description=description, text=""))
         trajectory = trajectory.with_sketch(Painting(picture(painted)))
         trajectory = trajectory.with_critique(Critique(text="", explanation="", accepted=not repainted))
-        trajectory = trajectory.with_refinement(Refinement(picture(repainted[0]) if repainted else None))
+        trajectory = trajectory.with_refinement(Refinement(picture=picture(repainted[0]) if repainted else None))
     return trajectory
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,21 +13,23 @@ from PIL import Image
 
 from strokes.data.shapes.rounds import recolour
 from strokes.errors import StrokesError
+from strokes.process.dialects.miniature import ACCEPTS, MINIATURE, REJECTS
 from strokes.process.grammar import parse_plan
-from strokes.process.painter import (
+from strokes.process.painter import Painter
+from strokes.process.pictures import Picture
+from strokes.process.settings import (
     LatentFormat,
     OnStep,
     OnText,
     Painted,
-    Painter,
     PaintSettings,
     PictureForm,
     Preserve,
     Profile,
+    Scored,
     TextSettings,
     Written,
 )
-from strokes.process.pictures import Picture
 from strokes.shapes.drawing import Scene, render
 from strokes.shapes.language import add_instruction, read_prompt, write_prompt
 from strokes.shapes.layout import sample_layout
@@ -42,7 +44,8 @@ class OraclePainter:
     ``errors`` of its sketches and one-shot pictures has a wrong object, of its repaintings ``botched``; ``verdict`` is
     "truth", "accept" or "reject"; ``drifts`` lays every picture out anew."""
 
-    profile = Profile(name="oracle", dialect="miniature", size=(64, 64), max_side=256)
+    profile = Profile(name="oracle", size=(64, 64), max_side=256)
+    dialect = MINIATURE
     latent_format = LatentFormat(name="oracle", codec="oracle", channels=1, scale=1.0, shift=0.0)
 
     def __init__(
@@ -82,27 +85,41 @@ class OraclePainter:
             raise StrokesError("the text contains the special token <|")
 
     def write_text(
-        self, state: State, settings: TextSettings, seed: int, on_text: OnText | None = None, start: str = ""
+        self,
+        state: State,
+        settings: TextSettings,
+        seed: int,
+        on_text: OnText | None = None,
+        start: str = "",
+        stop: Sequence[str] = (),
     ) -> Written:
+        text = self._reply(state, start)
+        return Written(text, 7 if start in (ACCEPTS, *REJECTS) else 5 if text else 1, True)
+
+    def score(self, state: State, answers: Sequence[str], start: str = "") -> Scored:
+        reply = self._reply(state, start)
+        said = [reply.startswith(a) if a else not reply for a in answers]
+        return Scored(tuple(0.0 if hit else -50.0 for hit in said), 1)
+
+    def _reply(self, state: State, start: str) -> str:
+        """The whole text that it writes."""
         prompt = state[0].removeprefix(OPENING)
         graph = read_prompt(prompt)
         n = len(graph.objects)
-        if start:
-            return Written(f"{start}{self.describe(graph)}</des>", 5, True)
+        if start.startswith("<ins>"):
+            return f"{start}{self.describe(graph)}</des>"
         pictures = [p for p in state if isinstance(p, Picture)]
         shapes, right = self.drawn[pictures[-1].digest] if pictures else ([], True)
         if any(isinstance(text, str) and text.startswith("<ins>") for text in state):
             accepted = right if self.verdict == "truth" else self.verdict == "accept"
-            self.sketches[right, accepted] += 1
-            return Written("good." if accepted else f"bad. <refine>mend {prompt}</refine>", 7, True)
+            if not start:
+                self.sketches[right, accepted] += 1
+            return f"{ACCEPTS}." if accepted else f"{REJECTS[0]}. <refine>mend {prompt}</refine>"
         if len(shapes) == n and not self.never_ends:
-            return Written("", 1, True)
-        if settings.max_tokens == 1:
-            return Written("<ins>", 1, False)
+            return ""
         new = min(len(shapes), n - 1)
         after = graph.subgraph(range(new + 1))
-        plan = f"<ins>{add_instruction(after, new, range(new))}</ins><des>{self.describe(after)}</des>"
-        return Written(plan, 5, True)
+        return f"<ins>{add_instruction(after, new, range(new))}</ins><des>{self.describe(after)}</des>"
 
     def paint_picture(
         self,

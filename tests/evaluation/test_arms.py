@@ -16,8 +16,9 @@ def test_all_arms_are_right_where_the_painter_is_and_cost_what_they_ask_for(prom
     report = evaluate(OraclePainter(), prompts, tuple(ARMS))
     sizes = {i: len(read_prompt(p).objects) for i, p in enumerate(prompts, 1)}
     tokens = {"one-shot": 0, "best-of-k": 7, "plan-only": 5}
-    # A plan is 5 tokens, a critique 7, the end of a round 1.
-    a_round = {"process": 13, "shuffled": 13, "no-inspect": 6, "oracle": 6}
+    # A plan is 5 tokens, a critique 7; the verdict on a picture and the end of a round are scored.
+    a_round = {"process": 12, "shuffled": 12, "no-inspect": 5, "oracle": 5}
+    scored = {"process": 2, "shuffled": 2, "no-inspect": 1, "oracle": 1, "best-of-k": 1}
     for arm in ARMS:
         trials = report.of(arm)
         assert len(trials) == 24 and all(t.right for t in trials), arm
@@ -25,6 +26,7 @@ def test_all_arms_are_right_where_the_painter_is_and_cost_what_they_ask_for(prom
             rounds = sizes[t.line] if arm in a_round else 1
             assert (t.pictures, t.cost.model_calls) == (rounds, 10 * rounds)
             assert t.cost.tokens == (a_round[arm] * rounds if arm in a_round else tokens[arm])
+            assert t.cost.scored == scored.get(arm, 0) * rounds
             assert t.cost.seconds > 0 and t.ended is (True if arm in a_round else None)
 
 
@@ -65,7 +67,7 @@ def test_a_partial_last_candidate_is_finished(prompts):
     assert (process.cost.model_calls, best.cost.model_calls, best.pictures) == (20, 30, 2)
 
 
-def test_a_process_that_painted_nothing_still_allows_one_picture():
+def test_a_process_that_plans_nothing_before_there_is_a_picture_paints_the_prompt():
     class Idle(OraclePainter):
         def write_text(self, state, *rest, **more):
             written = super().write_text(state, *rest, **more)
@@ -73,8 +75,7 @@ def test_a_process_that_painted_nothing_still_allows_one_picture():
 
     report = evaluate(Idle(), ["a red circle"], ("best-of-k", "process"))
     best, process = report.trials
-    assert not process.right and process.reasons == ("nothing was painted",) and process.pictures == 0
-    assert best.right and best.pictures == 1
+    assert process.right and process.pictures == best.pictures == 1, "the prompt itself is painted"
 
 
 def test_without_inspection_errors_stay(prompts):
@@ -118,14 +119,14 @@ def test_shuffled_critiques_are_never_a_prompts_own(prompts):
         assert not any(f"mend {prompts[trial.line - 1]}" == s.correction for s in trial.steps)
         # The verdict is the model's own, and so is its cost.
         assert all(s.accepted == s.right for s in trial.steps if s.right is not None)
-        assert trial.cost.tokens == 13 * len(trial.steps)
+        assert trial.cost.tokens == 12 * len(trial.steps) and trial.cost.scored == 2 * len(trial.steps)
 
 
 def test_where_no_other_prompt_was_rejected_its_own_critique_stays_and_is_counted():
     painter = OraclePainter(verdict="reject")
     report = evaluate(painter, ["a red circle"], ("process", "shuffled"), rounds=1)
     assert [t.own_words for t in report.trials] == [0, 1]
-    assert [text for _, text in painter.told] == ["bad. <refine>mend a red circle</refine>"] * 2
+    assert [text for _, text in painter.told] == ["the picture is wrong. <refine>mend a red circle</refine>"] * 2
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -80,7 +80,7 @@ def test_flags_are_no_numbers(saved):
 
 
 @pytest.mark.parametrize(
-    "rounds", [{"plan": 1}, "rounds", 3, [None], [[]], [{"plan": None}], [{"plan": {"origin": []}}]]
+    "rounds", [{"plan": 1}, "rounds", 3, [None], [[]], [{"plan": None, "critique": 1}], [{"plan": {"origin": []}}]]
 )
 def test_rounds_of_another_type(saved, rounds):
     edit(saved, lambda document: document.update(rounds=rounds))

@@ -3,8 +3,9 @@ from time import perf_counter
 
 import pytest
 
-from strokes.process.sheet import contact_sheet, outcome, shortened
+from strokes.process.sheet import contact_sheet
 from strokes.process.trajectory import End, Origin, Trajectory
+from strokes.process.wording import outcome, shortened
 from strokes.viewer.page import html_page
 
 
@@ -38,7 +39,7 @@ def test_outcomes(two_rounds):
     assert outcome(two_rounds) == "Finished after 2 rounds."
     open_again = two_rounds.without_last_turn()
     assert outcome(open_again) == "Not finished: refine comes next in round 2."
-    assert outcome(open_again.with_end(End(Origin(author="user")))) == "Stopped by hand after 2 rounds."
+    assert outcome(open_again.with_end(End(origin=Origin(author="user")))) == "Stopped by hand after 2 rounds."
     assert outcome(Trajectory(prompt="x", size=(8, 8), end=End())) == "The model planned no more after 0 rounds."
 
 

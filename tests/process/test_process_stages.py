@@ -10,9 +10,9 @@ from scripted_painter import CORRECTED, ROUND, ScriptedPainter
 
 from strokes.errors import Cancelled, StrokesError
 from strokes.process import loop, oneshot, stages
-from strokes.process.dialects.tags import TagDialect
+from strokes.process.dialects.paper import PaperDialect
 from strokes.process.loop import Events, StageSettings
-from strokes.process.painter import PaintOverrides, PaintSettings, TextOverrides, TextSettings
+from strokes.process.settings import PaintOverrides, PaintSettings, TextOverrides, TextSettings
 from strokes.process.stages import GivenCritique, GivenRefinement
 from strokes.process.trajectory import End, Origin, Plan
 
@@ -171,7 +171,7 @@ def test_settings_follow_what_is_visible():
     painter = ScriptedPainter(CORRECTED)
     loop.run(painter, stages.begin(painter, "x"), 1)
     assert [paint[3] for paint in painter.paints] == [painter.profile.first, painter.profile.edit]
-    assert painter.texts[-1][1].max_tokens == 1 and painter.texts[-1][1].temperature == 0
+    assert [text[1].max_tokens for text in painter.texts] == [128, 128, 64], "plan, explanation and correction"
 
 
 def test_what_a_caller_gives_is_laid_over_the_profile_field_by_field():
@@ -184,23 +184,24 @@ def test_what_a_caller_gives_is_laid_over_the_profile_field_by_field():
         refine=PaintOverrides(steps=4, extrapolate=True),
     )
     done = loop.run(painter, stages.begin(painter, "x"), 1, settings=settings)
-    texts = (replace(profile.text, temperature=0.5), replace(profile.text, max_tokens=9))
+    texts = (replace(profile.text, temperature=0.5, max_tokens=128), replace(profile.text, max_tokens=9))
     paints = (replace(profile.first, steps=3), replace(profile.edit, steps=4, extrapolate=True))
     assert tuple(text[1] for text in painter.texts[:2]) == texts
     assert tuple(paint[3] for paint in painter.paints) == paints
+    assert painter.texts[2][1] == texts[1], "a person's limit goes before the dialect's"
     recorded = [turn.origin.settings for turn in done.turns]
     resolved = (texts[0], paints[0], texts[1], paints[1])
     assert recorded == [json.loads(json.dumps(asdict(settings))) for settings in resolved]
 
 
-def test_a_stage_asks_its_dialect_once(monkeypatch):
-    asked, segments = [], TagDialect.segments
+def test_a_stage_asks_its_dialect_what_the_model_sees(monkeypatch):
+    asked, segments = [], PaperDialect.segments
     monkeypatch.setattr(
-        TagDialect, "segments", lambda self, trajectory, what: asked.append(what) or segments(self, trajectory, what)
+        PaperDialect, "segments", lambda self, trajectory, what: asked.append(what) or segments(self, trajectory, what)
     )
     painter = ScriptedPainter(CORRECTED)
     loop.run(painter, stages.begin(painter, "x"), 1)
-    assert asked == ["plan", "sketch", "inspect", "refine", "end"]
+    assert list(dict.fromkeys(asked)) == ["plan", "sketch", "inspect", "refine", "end"]
 
 
 @pytest.mark.parametrize(("overrides", "settings"), [(PaintOverrides, PaintSettings), (TextOverrides, TextSettings)])
@@ -272,7 +273,7 @@ def test_replacing_and_taking_back(two_rounds):
     for stage in expected:
         trajectory = trajectory.without_last_turn()
         assert trajectory.stage == stage
-    stopped = sketched().with_end(End(Origin(author="user")))
+    stopped = sketched().with_end(End(origin=Origin(author="user")))
     assert stopped.ended and stopped.without_last_turn().stage == "inspect"
 
 

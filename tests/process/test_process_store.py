@@ -34,7 +34,7 @@ origins = st.builds(
     settings=st.dictionaries(
         texts, numbers | st.floats(allow_nan=False, allow_infinity=False) | st.lists(numbers, max_size=2), max_size=2
     ),
-    cost=st.builds(Cost, numbers, numbers, st.floats(0, 1e6)),
+    cost=st.builds(Cost, numbers, numbers, st.floats(0, 1e6), st.just(0) | numbers),
 )
 arrays = st.binary(min_size=192, max_size=192)
 
@@ -52,14 +52,35 @@ def pictures(draw):
 def trajectories(draw):
     plans = st.builds(Plan, instruction=texts, description=texts, text=texts, problem=texts, origin=origins)
     paintings = st.builds(Painting, pictures(), origins)
+    margins = st.none() | st.floats(-50, 50)
     critiques = st.builds(
-        Critique, text=texts, explanation=texts, correction=texts, accepted=st.booleans(), problem=texts, origin=origins
+        Critique,
+        text=texts,
+        explanation=texts,
+        correction=texts,
+        accepted=st.booleans(),
+        problem=texts,
+        margin=margins,
+        unreadable=st.booleans(),
+        origin=origins,
     )
-    closings = st.builds(Refinement, st.none() | pictures(), st.just(False), origins)
-    rounds = draw(st.lists(st.builds(Round, plans, paintings, critiques, closings), max_size=2))
+    closings = st.builds(
+        Refinement,
+        picture=st.none() | pictures(),
+        rejected=st.none() | pictures(),
+        margin=margins,
+        repainted_margin=margins,
+        problem=texts,
+        origin=origins,
+    )
+    whole = st.builds(Round, plans, paintings, critiques, closings)
+    again = st.builds(Round, st.none(), st.none() | paintings, critiques, closings)
+    rounds = draw(st.lists(whole, max_size=1)) + draw(st.lists(whole | again, max_size=1))
+    if rounds and rounds[0].plan is None and rounds[0].sketch is None:
+        rounds = []  # there is nothing yet to look at
     last = draw(st.sampled_from([(), (plans,), (plans, paintings), (plans, paintings, critiques)]))
     rounds += [Round(*(draw(turn) for turn in last))] if last else []
-    start, end = draw(st.none() | pictures()), draw(st.none() | st.builds(End, origins))
+    start, end = draw(st.none() | pictures()), draw(st.none() | st.builds(End, problem=texts, origin=origins))
     return Trajectory(prompt=draw(texts), size=SIZE, start=start, rounds=tuple(rounds), end=end, model=draw(texts))
 
 
@@ -158,7 +179,7 @@ def test_what_cannot_be_loaded_is_named(saved, tmp_path_factory):
     with pytest.raises(StrokesError, match="no such file"):
         load(tmp_path_factory.mktemp("empty"))
     for changes, message in [
-        ({"version": 2}, "newer version"),
+        ({"version": 3}, "newer version"),
         ({"version": "1"}, "no version"),
         ({"prompt": None}, "prompt should be str"),
         ({"rounds": [{}]}, "not a complete"),

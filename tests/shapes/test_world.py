@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strokes.bagel.weights.checkpoint import load_tokenizer
 from strokes.data.shapes.rounds import RoundMix, growing_order, sample_round
 from strokes.errors import StrokesError
-from strokes.process.dialects.tags import MINIATURE
-from strokes.process.grammar import write_critique, write_plan
+from strokes.process.dialects.miniature import MINIATURE
+from strokes.process.grammar import parse_plan, write_critique, write_plan
 from strokes.shapes.drawing import PALETTE, Shape, apart, inside_canvas, render
 from strokes.shapes.language import read_prompt, write_prompt
 from strokes.shapes.layout import OFF_PLACE, PLACES, sample_layout
@@ -199,4 +199,4 @@ def test_the_tokenizer_round_trips_what_the_grammar_writes():
     text = write_plan("add a red circle left of the blue square", "a red circle left of a blue square")
     again = TOKENIZER.decode(TOKENIZER.encode(text).ids)
     assert TOKENIZER.encode(again).ids == TOKENIZER.encode(text).ids
-    assert MINIATURE.parse_plan(again) == MINIATURE.parse_plan(text)
+    assert parse_plan(again) == parse_plan(text)

@@ -18,7 +18,7 @@ from strokes.data.samples import OneShotSample, RoundSample, StoredPicture
 from strokes.data.shapes.build import DataPreset, build_synthetic
 from strokes.data.shapes.rounds import RoundMix, sample_round
 from strokes.errors import StrokesError
-from strokes.process.dialects.tags import MINIATURE
+from strokes.process.dialects.miniature import MINIATURE
 from strokes.recipes.embedded import PRESETS
 from strokes.recipes.run import EMPHASISED, RENDERER
 from strokes.shapes.sampling import PromptMix

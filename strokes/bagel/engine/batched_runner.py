@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .prefix import Block
-from .runner import DecodeCache, HeadsFirst, KVRecorder, Runner, attention
+from .runner import DecodeCache, HeadsFirst, KVRecorder, Runner, attention, causal_rows
 
 
 def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
@@ -39,16 +39,16 @@ def join(past: Sequence[Sequence[Block]]) -> tuple[Block, Tensor]:
 class BatchedRunner(Runner):
     """A runner whose attention is one padded call for all branches: for many branches behind short prefixes."""
 
-    def attention_behind(self, past: Sequence[Sequence[Block]], causal: bool) -> HeadsFirst:
+    def attention_behind(self, past: Sequence[Sequence[Block]], inside: Tensor | None) -> HeadsFirst:
         """The attention of :meth:`attend`, one call for all branches."""
         joined, real = join(past) if any(past) else (None, torch.empty(len(past), 0, dtype=torch.bool))
 
         @cache
         def mask(rows: int) -> Tensor:
             """Bool ``[B, 1, N, P+N]`` for N = ``rows``."""
-            inside = torch.ones(rows, rows, dtype=torch.bool)
-            inside = (inside.tril() if causal else inside).expand(len(past), -1, -1)
-            return torch.cat((real[:, None].expand(-1, rows, -1), inside), dim=2)[:, None].to(self.device)
+            among = torch.ones(rows, rows, dtype=torch.bool) if inside is None else inside.cpu()
+            among = among.expand(len(past), -1, -1)
+            return torch.cat((real[:, None].expand(-1, rows, -1), among), dim=2)[:, None].to(self.device)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             if joined is not None:
@@ -59,13 +59,18 @@ class BatchedRunner(Runner):
         return attend
 
     @torch.inference_mode()
-    def decode_tokens(self, requests: Sequence[tuple[DecodeCache, int, int]]) -> list[Tensor]:
-        """:meth:`decode_token` of many texts: of each its cache, token and position. Logits are on the CPU."""
+    def decode_many(self, requests: Sequence[tuple[DecodeCache, Sequence[int], int]]) -> list[Tensor]:
+        """:meth:`decode_tokens` of many texts: of each its cache, as many tokens as of every other, and their position.
+
+        Logits are on the CPU.
+        """
         caches, tokens, positions = zip(*requests, strict=True)
+        rows = len(tokens[0])
         recorder = KVRecorder()
-        attend = self.attend([[decode_cache.block] for decode_cache in caches], recorder=recorder)
+        inside = causal_rows(rows, self.device) if rows > 1 else None
+        attend = self.attend([[decode_cache.block] for decode_cache in caches], inside, recorder)
         logits = self.next_logits(tokens, positions, attend).cpu()
-        for decode_cache, block in zip(caches, recorder.blocks([1] * len(requests)), strict=True):
+        for decode_cache, block in zip(caches, recorder.blocks([rows] * len(requests)), strict=True):
             decode_cache.append(block)
         return list(logits)
 

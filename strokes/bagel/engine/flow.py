@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import StrokesError
+from .finite import check_finite
 
 # How a guided velocity is shortened to the length of the unguided one: over the whole picture, for each token, or for
 # each token before the image's guidance.
@@ -156,7 +157,7 @@ def sample(
     """Clean latent tokens ``[N, token_dim]`` by Euler's method from ``noise [N, token_dim]``, float32.
 
     ``same_text`` says that the text-free branch has the same prefix as the main one, ``same_image`` that the image-free
-    branch has. Such a branch is not run: its velocity is that of the main one.
+    branch has. Such a branch is not run: its velocity is that of the main one. Raises :class:`.finite.NotFinite`.
     """
     x, times = noise, timesteps(settings.calls, settings.shift)
     unguided = replace(settings.guidance, text=1.0, image=1.0)
@@ -170,6 +171,7 @@ def sample(
         found = dict(zip(names, velocities(names, x, t), strict=True))
         main = found["main"]
         v = combine(main, found.get("text_free", main), found.get("image_free", main), guidance)
+        check_finite(v, f"the velocities of step {i + 1} of {settings.calls}")
         x = x - v * (t - t_next)
         if preserved is not None:
             x = preserved.put(x, noise, t_next)

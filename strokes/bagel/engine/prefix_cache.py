@@ -15,11 +15,13 @@ from .runner import Runner
 
 @dataclass
 class PrefixCacheCounts:
-    """Segments prefilled, segments found in the cache, and tokens decoded one by one while text was written."""
+    """Segments prefilled, segments found in the cache, rows run to write text, its forced starts included, and rows run to
+    score answers."""
 
     prefilled: int = 0
     reused: int = 0
     decoded: int = 0
+    scored: int = 0
 
 
 class PrefixCache:

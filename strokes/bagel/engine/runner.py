@@ -44,6 +44,20 @@ class Prefilled(NamedTuple):
     gen: Tensor
 
 
+class ScoreRequest(NamedTuple):
+    """Answers to score behind ``past``: a tree of token ids, its first rope position, and the edges to read.
+
+    ``ids`` are the rows of the tree in an order in which parents come first; ``parents`` has the row before each, -1 for the
+    first. An edge is (row, token): the token that may follow the row.
+    """
+
+    past: Sequence[Block]
+    position: int
+    ids: Sequence[int]
+    parents: Sequence[int]
+    edges: Sequence[tuple[int, int]]
+
+
 class DenoiseRequest(NamedTuple):
     """Noised latent tokens ``x [N, token_dim]`` of one picture at time ``t``, and the branches to run them behind."""
 
@@ -99,14 +113,16 @@ class DecodeCache:
         self.length = end
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of one new row, as an :data:`..network.decoder.Attend`; writes its key and value behind the others.
+        """Causal attention of new rows, as an :data:`..network.decoder.Attend`; writes their keys and values behind the others.
 
-        The row counts as held once the caller has increased ``length``, when all layers are through.
+        The rows count as held once the caller has increased ``length``, when all layers are through.
         """
-        end = self.length + 1
-        self.keys[layer, :, self.length : end] = k[0].transpose(0, 1)  # [1,K,d] -> [K,1,d]
+        rows = q.shape[1]
+        end = self.length + rows
+        self.keys[layer, :, self.length : end] = k[0].transpose(0, 1)  # [N,K,d] -> [K,N,d]
         self.values[layer, :, self.length : end] = v[0].transpose(0, 1)
-        return attention(q.transpose(1, 2), self.keys[None, layer, :, :end], self.values[None, layer, :, :end])
+        mask = behind(self.length, causal_rows(rows, q.device)) if rows > 1 else None
+        return attention(q.transpose(1, 2), self.keys[None, layer, :, :end], self.values[None, layer, :, :end], mask)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -116,6 +132,26 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     """
     out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2)
+
+
+def causal_rows(rows: int, device: torch.device) -> Tensor:
+    """Mask ``[N, N]`` among N = ``rows`` rows of a text: True where a row attends, to those before it and itself."""
+    return torch.ones(rows, rows, dtype=torch.bool, device=device).tril()
+
+
+def tree_rows(parents: Sequence[int], rows: int) -> Tensor:
+    """Mask ``[N, N]`` among the rows of a tree: True where a row attends, to its ancestors and itself; N = ``rows`` may be
+    more than the tree has, and those after it attend to themselves."""
+    mask = torch.eye(rows, dtype=torch.bool)
+    for row, parent in enumerate(parents):
+        if parent >= 0:
+            mask[row] |= mask[parent]
+    return mask
+
+
+def behind(past: int, inside: Tensor) -> Tensor:
+    """Mask ``[N, P+N]`` of rows that all attend to P = ``past`` rows, and among themselves as ``inside [N, N]`` says."""
+    return torch.cat((inside.new_ones(len(inside), past), inside), dim=1)
 
 
 class Runner:
@@ -133,23 +169,24 @@ class Runner:
         return self._device or self.model.language_model.model.norm.weight.device
 
     def attend(
-        self, past: Sequence[Sequence[Block]], causal: bool = False, recorder: KVRecorder | None = None
+        self, past: Sequence[Sequence[Block]], inside: Tensor | None = None, recorder: KVRecorder | None = None
     ) -> Attend:
         """Attention of each branch's rows to the blocks of its own ``past`` and to each other.
 
-        Where ``causal``, a row attends to the rows before it and to itself. ``recorder`` is given all keys and values.
+        ``inside``, bool ``[N, N]`` or ``[B, N, N]``, says to which rows of its branch a row attends; None: to all.
+        ``recorder`` is given all keys and values.
         """
-        behind = self.attention_behind(past, causal)
+        attention_behind = self.attention_behind(past, inside)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             q, k, v = (rearrange(x, "b n h d -> b h n d") for x in (q, k, v))
             if recorder is not None:
                 recorder.record(k, v)
-            return behind(layer, q, k, v)
+            return attention_behind(layer, q, k, v)
 
         return attend
 
-    def attention_behind(self, past: Sequence[Sequence[Block]], causal: bool) -> HeadsFirst:
+    def attention_behind(self, past: Sequence[Sequence[Block]], inside: Tensor | None) -> HeadsFirst:
         """The attention of :meth:`attend`, one call a branch."""
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -158,8 +195,8 @@ class Runner:
                 keys = torch.cat([*(block.keys[layer] for block in blocks), k[i]], dim=1)
                 values = torch.cat([*(block.values[layer] for block in blocks), v[i]], dim=1)
                 mask = None
-                if causal and rows > 1:
-                    mask = torch.ones(rows, keys.shape[1], dtype=torch.bool, device=q.device).tril(keys.shape[1] - rows)
+                if inside is not None and rows > 1:
+                    mask = behind(keys.shape[1] - rows, inside[i] if inside.ndim == 3 else inside)
                 out.append(attention(q[i : i + 1], keys[None], values[None], mask))
             return torch.cat(out)
 
@@ -204,7 +241,8 @@ class Runner:
             lengths = [text.shape[1] + gen.shape[1]] * count
         recorder = KVRecorder()
         rope = self._positions(positions, text.shape[1] + gen.shape[1], causal)
-        hidden_text, hidden_gen = model.decode_rows(text, gen, rope, self.attend(past, causal, recorder))
+        inside = causal_rows(text.shape[1], self.device) if causal else None
+        hidden_text, hidden_gen = model.decode_rows(text, gen, rope, self.attend(past, inside, recorder))
         blocks = recorder.blocks(lengths)
         return [Prefilled(block, hidden_text[i, : block.rows], hidden_gen[i]) for i, block in enumerate(blocks)]
 
@@ -251,14 +289,41 @@ class Runner:
         return DecodeCache(past, room, like, (config.num_hidden_layers, config.num_key_value_heads, config.head_dim))
 
     @torch.inference_mode()
-    def decode_token(self, decode_cache: DecodeCache, token: int, position: int) -> Tensor:
-        """Logits ``[V]`` of what follows ``token`` behind the rows of ``decode_cache``, which grows by its row."""
-        logits = self.next_logits([token], [position], decode_cache.attend)[0]
-        decode_cache.length += 1
+    def decode_tokens(self, decode_cache: DecodeCache, tokens: Sequence[int], position: int) -> Tensor:
+        """Logits ``[V]`` of what follows ``tokens`` behind the rows of ``decode_cache``, which grows by theirs.
+
+        ``position`` is the rope position of the first.
+        """
+        logits = self.next_logits([tokens], [position], decode_cache.attend)[0]
+        decode_cache.length += len(tokens)
         return logits
 
-    def next_logits(self, tokens: Sequence[int], positions: Sequence[int], attend: Attend) -> Tensor:
-        """Logits ``[B, V]`` of what follows the one token of each branch."""
-        rows = self._embed_ids([[token] for token in tokens])
-        hidden, _ = self.model.decode_rows(rows, rows[:, :0], self._positions(positions, 1, True), attend)
+    def next_logits(self, tokens: Sequence[Sequence[int]], positions: Sequence[int], attend: Attend) -> Tensor:
+        """Logits ``[B, V]`` of what follows the tokens of each branch, which all have the same number of them."""
+        rows = self._embed_ids(tokens)
+        hidden, _ = self.model.decode_rows(rows, rows[:, :0], self._positions(positions, rows.shape[1], True), attend)
         return self.model.logits(hidden[:, -1])
+
+    def score(self, request: ScoreRequest) -> Tensor:
+        """Log-probabilities ``[E]``, float32 on the CPU, of the edges of a tree of answers."""
+        return self.score_many([request])[0]
+
+    @torch.inference_mode()
+    def score_many(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
+        """:meth:`score` of many trees, as one batch."""
+        rows = max(len(request.ids) for request in requests)
+        # Padding comes last and has no children: no row of a tree attends to it.
+        text = self._embed_ids([[*r.ids, *([r.ids[-1]] * (rows - len(r.ids)))] for r in requests])
+        inside = torch.stack([tree_rows(request.parents, rows) for request in requests])
+        depth = inside.sum(-1) - 1
+        positions = (depth + torch.tensor([[request.position] for request in requests])).to(self.device)
+        attend = self.attend([request.past for request in requests], inside.to(self.device))
+        hidden, _ = self.model.decode_rows(text, text[:, :0], positions, attend)
+        return [self._edges(request, hidden[i]) for i, request in enumerate(requests)]
+
+    def _edges(self, request: ScoreRequest, hidden: Tensor) -> Tensor:
+        """Log-probabilities ``[E]`` of a tree's edges, of its hidden rows ``[N, D]``."""
+        # The head is as wide as the vocabulary, so only rows that have edges go through it.
+        due = sorted({row for row, _ in request.edges})
+        logs = self.model.logits(hidden[due]).float().log_softmax(-1)
+        return logs[[due.index(row) for row, _ in request.edges], [token for _, token in request.edges]].cpu()

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from ...errors import StrokesError
 from ...files import AGAIN, check_shapes, fingerprint, open_safetensors, read_json, shapes_of
-from ...process.painter import Profile
+from ...process.dialects.choice import AUTO
+from ...process.dialects.protocol import Dialect
+from ...process.settings import Profile
 from ..network.autoencoder import SCALE, SHIFT, Autoencoder
 from ..network.config import BagelConfig, ResizeRule, SpecialTokens
 from ..network.model import Bagel, position_table
@@ -32,6 +34,7 @@ from .header import TensorEntry
 from .quantised import EMBEDDABLE, LayerFormat, check_kitchen, widen
 from .recognise import Recognised, expected_shapes, find_weights, recognise
 from .schema import sizes_of
+from .speech import Speech, check_answers, speech_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,6 +63,7 @@ class Checkpoint:
     special: SpecialTokens
     autoencoder: Autoencoder
     profile: Profile
+    dialect: Dialect
     vit_rule: ResizeRule
     codec: str
 
@@ -182,23 +186,27 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     operations: Operations = nn,
+    dialect: str = AUTO,
 ) -> Checkpoint:
     """Open a model folder or file. ``dtype`` is the network's; None: float32 for a small one, else what the file stores.
+    ``dialect`` is the name of one, or "auto".
 
     Raises :class:`StrokesError` naming the file or tensor that is missing, truncated or misshapen.
     """
-    return load_recognised(recognise(path), device, dtype, operations)
+    found = recognise(path)
+    return load_recognised(found, speech_of(found, dialect), device, dtype, operations)
 
 
 def load_recognised(
     found: Recognised,
+    speech: Speech,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     operations: Operations = nn,
     read: Read = read_safetensors,
     keep_quantised: bool = False,
 ) -> Checkpoint:
-    """Build what was recognised, from the tensors that ``read`` hands over.
+    """Build what was recognised, from the tensors that ``read`` hands over; ``speech`` is how it is spoken to.
 
     ``dtype`` is that of the activations and of every tensor but quantised ones; None: float32 for a small network, else the
     type of most bytes in a plain file, and bfloat16 of a quantised one. With ``keep_quantised``, matrices in 8 bits stay
@@ -213,6 +221,7 @@ def load_recognised(
         check_kitchen(found.quantised, found.weights)
     tokenizer = load_tokenizer(found.tokenizer, borrowed=found.tokenizer != found.weights.parent)
     special = special_tokens(tokenizer)
+    check_answers(speech.dialect, tokenizer, found.tokenizer)
     rows = found.config.language.vocab_size
     if tokenizer.get_vocab_size() > rows:
         raise StrokesError(
@@ -224,8 +233,9 @@ def load_recognised(
         tokenizer=tokenizer,
         special=special,
         autoencoder=load_autoencoder(found.autoencoder, sizes_of(found.given), device),
-        profile=found.profile,
-        vit_rule=found.vit_rule,
+        profile=speech.profile,
+        dialect=speech.dialect,
+        vit_rule=speech.vit_rule,
         codec=fingerprint(found.autoencoder),
     )
 

@@ -34,11 +34,13 @@ class Places:
     """Where companions are looked for, beside the weights' own folder.
 
     ``autoencoders`` are files (ComfyUI: models/vae/*.safetensors), of which the first that is FLUX's by its tensors is
-    taken; ``tokenizers`` are folders (ComfyUI: comfy/text_encoders/qwen25_tokenizer).
+    taken; ``tokenizers`` are folders (ComfyUI: comfy/text_encoders/qwen25_tokenizer), and so are ``dialects`` (ComfyUI:
+    models/strokes/dialects).
     """
 
     autoencoders: Sequence[Path] = ()
     tokenizers: Sequence[Path] = ()
+    dialects: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)

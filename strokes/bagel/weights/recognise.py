@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import StrokesError
 from ...files import AGAIN, check_regular, check_shapes
-from ...process.painter import Profile
+from ...process.settings import Profile
 from ..network.config import BagelConfig, ResizeRule, infer_config
 from .companions import (
     AUTOENCODERS,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from ...errors import StrokesError
-from ...process.painter import PaintSettings, Profile, Renorm, TextSettings
+from ...process.settings import PaintSettings, Profile, Renorm, TextSettings
 from ..network.config import RELEASED_VIT_RULE, BagelConfig, ResizeRule
 
 # A JSON array is a list, which a strict tuple would refuse.
@@ -63,7 +63,7 @@ class AutoencoderPart(Part):
 
 
 class PaintPart(Part):
-    """Settings of a picture: :class:`strokes.process.painter.PaintSettings`, those that are given."""
+    """Settings of a picture: :class:`strokes.process.settings.PaintSettings`, those that are given."""
 
     steps: int = Field(default=49, ge=1, le=1000)
     text_guidance: Guidance = 4.0
@@ -82,7 +82,7 @@ class PaintPart(Part):
 
 
 class TextPart(Part):
-    """Settings of a text: :class:`strokes.process.painter.TextSettings`, those that are given."""
+    """Settings of a text: :class:`strokes.process.settings.TextSettings`, those that are given."""
 
     temperature: float = Field(default=0.0, ge=0, le=10)
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -105,7 +105,7 @@ class ResizePart(Part):
 
 
 class ProfilePart(Part):
-    """``strokes`` of ``config.json``: :class:`strokes.process.painter.Profile`, what is given of it."""
+    """``strokes`` of ``config.json``: :class:`strokes.process.settings.Profile`, what is given of it."""
 
     name: str | None = Field(default=None, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
     dialect: str | None = Field(default=None, min_length=1, max_length=100, pattern=r"^[\w.-]+$")
@@ -186,12 +186,12 @@ def profile_of(given: ProfilePart, name: str, config: BagelConfig, where: str) -
     base = Profile(name=name)
     return Profile(
         name=given.name or name,
-        dialect=given.dialect or "plain",
         size=size,
         multiple=multiple,
         max_side=side,
         rounds=given.rounds,
         max_text_tokens=given.max_text_tokens,
+        sees=config.vision is not None,
         first=PaintSettings(**{**vars(base.first), **_given(given.first)}),
         edit=PaintSettings(**{**vars(base.edit), **_given(given.edit)}),
         text=TextSettings(**{**vars(base.text), **_given(given.text)}),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ...errors import StrokesError
 from .header import read_header
-from .recognise import Recognised
+from .recognise import Missing, Recognised
+from .speech import dialect_name, speech_of
 
 
 def summary(found: Recognised) -> dict[str, Any]:
@@ -19,7 +21,12 @@ def summary(found: Recognised) -> dict[str, Any]:
     for entry in found.tensors.values():
         dtypes[entry.dtype] += entry.nbytes
     config, vision = found.config, found.config.vision
-    needed = [part.costs for part in found.missing if part.needed]
+    missing, profile = list(found.missing), found.profile
+    try:
+        profile = speech_of(found).profile
+    except StrokesError as error:
+        missing.append(Missing("dialect", str(error), needed=True))
+    needed = [part.costs for part in missing if part.needed]
     autoencoder = 0
     if found.autoencoder is not None:
         autoencoder = 4 * sum(entry.parameters for entry in read_header(found.autoencoder).tensors.values())
@@ -33,7 +40,7 @@ def summary(found: Recognised) -> dict[str, Any]:
         "prefix": found.prefix,
         "formats": dict(Counter(layer.format for layer in found.quantised.values())),
         "name": found.profile.name,
-        "dialect": found.given.strokes.dialect,
+        "dialect": dialect_name(found),
         "parameters": found.parameters,
         "bytes": found.nbytes,
         "dtypes": dict(dtypes.most_common()),
@@ -43,9 +50,9 @@ def summary(found: Recognised) -> dict[str, Any]:
         "vocabulary": config.language.vocab_size,
         "vision_layers": vision.num_hidden_layers if vision else 0,
         "latent_channels": config.latent_channels,
-        "max_side": found.profile.max_side,
+        "max_side": profile.max_side,
         "autoencoder": None if found.autoencoder is None else str(found.autoencoder),
         "tokenizer": None if found.tokenizer is None else str(found.tokenizer),
-        "missing": [{"what": part.what, "costs": part.costs} for part in found.missing],
+        "missing": [{"what": part.what, "costs": part.costs} for part in missing],
         "memory": {"stored": found.nbytes, "bfloat16": 2 * found.parameters, "autoencoder": autoencoder},
     }

@@ -64,7 +64,8 @@ def oracle(painter: Painter, task: Task) -> Outcome:
 
     def inspect(sketched: Trajectory) -> Trajectory:
         current = sketched.current_round
-        assert current and current.sketch
+        if not (current and current.plan and current.sketch):
+            return stages.inspect(painter, sketched, seed=task.painting_seed)
         try:
             planned = read_prompt(current.plan.description)
         except StrokesError:
@@ -85,7 +86,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
 
     ``trials`` are those of the process.
     """
-    said = [(t.line, s.critique, s.correction) for t in trials for s in t.steps if not s.accepted]
+    said = [(t.line, s.critique, s.correction) for t in trials for s in t.steps if s.correction]
 
     def paint(painter: Painter, task: Task) -> Outcome:
         others = [(critique, correction) for line, critique, correction in said if line != task.line]
@@ -96,7 +97,7 @@ def shuffled(trials: Sequence[Trial]) -> Arm:
             own = stages.inspect(painter, sketched, seed=task.painting_seed)
             critique = own.rounds[-1].critique
             assert critique
-            if critique.accepted:
+            if not critique.corrects:
                 return own
             if not others:
                 own_words += 1

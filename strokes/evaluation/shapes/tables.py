@@ -8,6 +8,7 @@ from ...shapes.scene_graph import CATEGORIES
 from ...shapes.splits import SPLITS
 from ..statistics import Estimate
 from .arms import ARMS
+from .curve import THRESHOLDS, inspector_curve
 from .report import Report, counted, number, shares, signed
 
 Format = Callable[[Estimate], str]
@@ -50,6 +51,7 @@ def text(report: Report) -> str:
             *_by_group(report, "… incomplete, % of", dict.fromkeys(_INCOMPLETE, counted), 21),
             "  Rejecting is the positive: precision is the share of rejected sketches that are wrong. Always accepting",
             "  would be right as often as its column says.",
+            *_thresholds(report),
             *_faults(report),
             *_by_group(report, "Repainting, % of", _REPAINTED, 21),
             *(
@@ -95,6 +97,18 @@ def _by_group(report: Report, title: str, columns: dict[str, Format], width: int
     head = [name.replace(", incomplete", "").replace("pictures /", "/").replace(" by itself", "") for name in columns]
     rows = [_row(group, _cells(report, columns, group=group), width) for group in groups]
     return ["", _row(title, head, width), *rows]
+
+
+def _thresholds(report: Report) -> list[str]:
+    rows = [
+        _row(
+            f"{p.threshold:+g}", [f"{100 * p.precision:.1f} of {p.rejected}", f"{100 * p.recall:.1f} of {p.wrong}"], 21
+        )
+        for p in inspector_curve(report.of("process"), THRESHOLDS)
+    ]
+    head = _row("Inspector, threshold", ["precision, %", "recall, %"], 21)
+    note = "  Natural logarithms, added to the dialect's own; sketches as they were painted at that one."
+    return ["", head, *rows, note] if rows else []
 
 
 def _faults(report: Report) -> list[str]:

@@ -38,7 +38,8 @@ class JudgedRound:
 
     ``right`` says whether the critic finds no fault in the sketch, None where the plan's description cannot be read;
     ``fault`` is the fault, "" for none; ``complete`` says whether the canvas should hold all of the prompt by then.
-    ``accepted``, ``critique`` and ``correction`` are the model's own inspection. ``refined`` says whether the repainted
+    ``accepted``, ``margin``, ``critique`` and ``correction`` are the model's own inspection, ``margin`` None where it was
+    not measured. ``refined`` says whether the repainted
     picture is right, None where nothing was repainted. ``drift`` is from the canvas to the sketch, ``refined_drift``
     from the sketch to the repainting.
     """
@@ -49,6 +50,7 @@ class JudgedRound:
     fault: str = ""
     critique: str = ""
     correction: str = ""
+    margin: float | None = None
     refined: bool | None = None
     drift: Drift = Drift()
     refined_drift: Drift = Drift()
@@ -91,7 +93,7 @@ def judge_rounds(trajectory: Trajectory, prompt: SceneGraph) -> tuple[JudgedRoun
     """The inspected rounds of a process, judged in order. Each picture is read once."""
     judged, canvas = [], list[Detection]()
     for round_ in trajectory.rounds:
-        if round_.sketch is None or round_.critique is None:
+        if round_.plan is None or round_.sketch is None or round_.critique is None:
             break
         sketch = detect(round_.sketch.picture.image)
         repainted = round_.refinement.picture if round_.refinement else None
@@ -112,9 +114,11 @@ def _judge(
     judged = JudgedRound(
         right=None,
         complete=False,
-        accepted=critique.accepted,
+        # Where there was no verdict at all, nothing was rejected.
+        accepted=critique.accepted or (critique.unreadable and critique.margin is None),
         critique=critique.explanation,
         correction=critique.correction,
+        margin=critique.margin,
     )
     try:
         planned = read_prompt(plan.description)

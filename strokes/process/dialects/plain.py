@@ -1,106 +1,173 @@
-"""Plain language, for base BAGEL, which was not trained on tags."""
+"""Plain language, for base BAGEL, which was not trained on tags: one picture and one question or instruction at a time.
+
+A verdict is a question that is answered yes or no, of which the probabilities are compared; a correction is asked for only
+after a no. What the model writes freely, :mod:`.replies` reads.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...errors import StrokesError
-from ..grammar import ParsedCritique, ParsedPlan
-from ..painter import PictureForm, TextSettings, Written
+from ..settings import PictureForm, Written
 from ..trajectory import Trajectory
-from .protocol import Asked, OneShot, PictureSegment, Segment, TextSegment
-
-_PLAN = (
-    'To paint "{prompt}" step by step, {so_far}what should be {verb} next? Answer with one short instruction for this '
-    "step alone, such as: Add a red chair on the left. If nothing is missing, answer: Finished."
+from . import replies
+from .protocol import (
+    STEP_TOKENS,
+    Answers,
+    Asked,
+    CritiqueReply,
+    OneShot,
+    PictureSegment,
+    PlanReply,
+    Segment,
+    Session,
+    TextSegment,
+    Verdict,
+    before_last_text,
 )
 
-_INSPECT = (
-    'This picture is on its way to "{prompt}". The last step was: {instruction} What is not drawn yet will come later '
-    "and is not an error. If the step was painted as it says, answer: Correct. Otherwise answer with one short "
-    "instruction that corrects the picture."
-)
+YES_NO: Answers = {"yes": ("Yes", " Yes", "yes", " yes", "YES"), "no": ("No", " No", "no", " no", "NO")}
 
-_END = 'Is this picture a finished painting of "{prompt}", with nothing missing? Answer yes or no.'
-
-_LABEL = re.compile(
-    r"^(?:(?:answer|instruction|correction|next step|step \d+|\d+)\s*[.:)]\s*|[-*•#]+\s+)+", re.IGNORECASE
-)
-
-_DONE = re.compile(
-    r"(?:it is |the (?:picture|image|painting) is )?(?:finished|done|complete|nothing)\W*", re.IGNORECASE
-)
-
-_CORRECT = re.compile(
-    r"(?:yes\W+)?(?:it is |it's |the (?:picture|image|step) is )?correct(?:[.,;:!]|$)"
-    r"|(?:no\W+)?nothing (?:is |looks )?wrong\b|no (?:errors?|mistakes?|corrections?)\b|(?:no|none|nothing)\W*$",
-    re.IGNORECASE,
-)
+# As the reference: what is painted on is read as latents too, what is only asked about is not. Questions of a round read
+# both, so that they share their prefix with the edit that follows.
+_FORMS: Mapping[Asked | OneShot, PictureForm] = {
+    "plan": "latents+pixels",
+    "sketch": "latents+pixels",
+    "inspect": "latents+pixels",
+    "refine": "latents+pixels",
+    "end": "latents+pixels",
+    "edit": "latents+pixels",
+    "ask": "pixels",
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlainDialect:
-    """Plain language for base BAGEL: each stage is one picture and one question or instruction."""
+    """Plain language. The texts are templates of ``{prompt}``, ``{steps}`` (the instructions so far) and ``{instruction}``.
 
-    forms: Mapping[Asked | OneShot, PictureForm]
-    end_settings = TextSettings(temperature=0.0, max_tokens=8)
+    ``accept_from`` and ``end_from`` are the thresholds of the verdicts on a step and on the end, in natural logarithms.
+    """
+
+    name: str = "plain"
+    first_plan: str = (
+        'To paint "{prompt}" step by step, what should be painted first? Answer with one short instruction for this step '
+        "alone, such as: Paint a red chair on the left."
+    )
+    next_plan: str = (
+        'This picture is on its way to "{prompt}". These steps were painted: {steps} What should be added or changed '
+        "next? Answer with one short instruction for this step alone, such as: Add a red chair on the left. If nothing is "
+        "missing, answer: Finished."
+    )
+    first_sketch: str = '{instruction} This is the first step of a picture of "{prompt}".'
+    inspect_step: str = (
+        'This picture is on its way to "{prompt}". The last step was: {instruction} What is not drawn yet will come later '
+        "and is not an error. Was this step painted as described? Answer yes or no."
+    )
+    correct_step: str = (
+        'This picture is on its way to "{prompt}". The last step was not painted as described: {instruction} Answer with '
+        "one short instruction that corrects the picture, such as: Move the chair to the left."
+    )
+    correct_start: str = "To correct it:"
+    is_finished: str = 'Is this picture a finished painting of "{prompt}", with nothing missing? Answer yes or no.'
+    accept_from: float = 0.0
+    end_from: float = 0.0
+    forms: Mapping[Asked | OneShot, PictureForm] = field(default_factory=lambda: _FORMS)
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    describes: bool = False
+    answers: Sequence[Answers] = (YES_NO,)
 
     def opening(self, prompt: str) -> str:
-        return _PLAN.format(prompt=prompt, so_far="", verb="painted")
+        return self.first_plan.format(prompt=prompt)
+
+    def plans(self, trajectory: Trajectory) -> bool:
+        return True
 
     def segments(self, trajectory: Trajectory, asked: Asked) -> list[Segment]:
-        current, prompt = trajectory.current_round, trajectory.prompt
-        picture, text = trajectory.picture, ""
-        if asked == "plan":
-            steps = " ".join(round_.plan.instruction for round_ in trajectory.rounds)
-            so_far = f"after these steps: {steps} " if steps else ""
-            text = _PLAN.format(prompt=prompt, so_far=so_far, verb="changed" if picture else "painted")
+        current, picture = trajectory.current_round, trajectory.picture
+        text = self.first_plan
+        if asked == "plan" and picture:
+            text = self.next_plan
+        elif asked == "inspect":
+            text = self.inspect_step
         elif asked == "end":
-            text = _END.format(prompt=prompt)
-        elif current and asked == "inspect":
-            text = _INSPECT.format(prompt=prompt, instruction=_sentence(current.plan.instruction))
-        elif current and asked == "sketch":
-            text = self.write_plan(current.plan.instruction, current.plan.description)
-        elif current and current.critique:
-            text = current.critique.correction
-        picture_first: list[Segment] = [PictureSegment(picture, self.forms[asked])] if picture else []
-        return [*picture_first, TextSegment(text)]
+            text = self.is_finished
+        elif asked == "sketch" and current and current.plan:
+            step = self.write_plan(current.plan.instruction, current.plan.description)
+            whole = picture or current.plan.instruction == trajectory.prompt
+            return self._seen(trajectory, asked, "{instruction}" if whole else self.first_sketch, step)
+        elif asked == "refine":
+            correction = current.critique.correction if current and current.critique else ""
+            return self._seen(trajectory, asked, "{instruction}", correction)
+        return self._seen(trajectory, asked, text)
 
-    def plan_start(self, instruction: str) -> str:
-        return ""
+    def _seen(
+        self, trajectory: Trajectory, asked: Asked, template: str, instruction: str | None = None
+    ) -> list[Segment]:
+        """The last picture, and a template filled in; ``instruction`` None is that of the last plan."""
+        plans = [_sentence(round_.plan.instruction) for round_ in trajectory.rounds if round_.plan]
+        last = plans[-1] if plans else _sentence(trajectory.prompt)
+        text = template.format(
+            prompt=trajectory.prompt,
+            steps=" ".join(plans) or "none yet.",
+            instruction=last if instruction is None else instruction,
+        )
+        picture = trajectory.picture
+        return [*([PictureSegment(picture, self.forms[asked])] if picture else []), TextSegment(text)]
+
+    def text_free(self, segments: Sequence[Segment]) -> list[Segment]:
+        return before_last_text(segments)
 
     def write_plan(self, instruction: str, description: str) -> str:
         if not instruction.strip():
             raise StrokesError("a plan needs an instruction: say what to change in this step")
         return f"{_sentence(instruction)} {description.strip()}" if description.strip() else instruction.strip()
 
-    def write_critique(self, explanation: str, correction: str) -> str:
+    def write_critique(self, explanation: str, correction: str, trajectory: Trajectory | None = None) -> str:
         return " ".join(text for text in (explanation.strip(), correction.strip()) if text) or "Correct."
 
-    def parse_plan(self, text: str) -> ParsedPlan:
-        answer = _answer(text)
-        if not answer and text.strip():
-            return ParsedPlan(text.strip(), problem="the plan is not a sentence")
-        return ParsedPlan("", ends=True) if not answer or _DONE.fullmatch(answer) else ParsedPlan(answer)
+    def plan(self, session: Session, instruction: str) -> PlanReply:
+        written = _write_step(session, self.segments(session.trajectory, "plan"))
+        step = replies.read_plan(written.text, written.ended)
+        return PlanReply(instruction=step.instruction, text=written.text, ends=step.finished, problem=step.problem)
 
-    def parse_critique(self, text: str) -> ParsedCritique:
-        answer = _answer(text)
-        if not answer:
-            return ParsedCritique(text.strip(), problem="the critique is empty; taken as accepted")
-        if _CORRECT.match(answer):
-            return ParsedCritique(text.strip())
-        return ParsedCritique(text.strip(), answer, accepted=False)
+    def inspect(self, session: Session) -> CritiqueReply:
+        verdict = self.verdict(session)
+        if verdict.yes or verdict.problem:
+            return CritiqueReply(verdict=verdict, text="Correct." if verdict.yes else "", problem=verdict.problem)
+        segments = self._seen(session.trajectory, "inspect", self.correct_step)
+        written = _write_step(session, segments, self.correct_start)
+        said = written.text.removeprefix(self.correct_start)
+        step = replies.read_correction(said, written.ended)
+        problem = f"the model rejects the step, but wrote no correction: {step.problem}" if step.problem else ""
+        return CritiqueReply(verdict=verdict, correction=step.instruction, text=written.text, problem=problem)
 
-    def finished(self, written: Written) -> bool:
-        return re.match(r"\W*yes\b", written.text, re.IGNORECASE) is not None
+    def verdict(self, session: Session) -> Verdict:
+        return session.decide(self.segments(session.trajectory, "inspect"), YES_NO, self.accept_from)
+
+    def end(self, session: Session) -> Verdict:
+        return session.decide(self.segments(session.trajectory, "end"), YES_NO, self.end_from)
+
+    def readable(self, asked: Asked, text: str) -> str:
+        return text
 
 
-def _answer(text: str) -> str:
-    """The first line that says something, without list marks, labels and quotes around it."""
-    lines = (_LABEL.sub("", line.strip(" \t*\"'`“”")).strip(" \t*\"'`“”") for line in text.splitlines())
-    return next((line for line in lines if any(c.isalnum() for c in line)), "")
+def _write_step(session: Session, segments: Sequence[Segment], start: str = "") -> Written:
+    """A reply up to the end of its first line that says something usable, of :data:`STEP_TOKENS` tokens at most in all.
+
+    A line such as "Sure! Here is the next step:" says nothing yet: the model goes on behind it.
+    """
+    read = replies.read_correction if start else replies.read_plan
+    so_far, spent = start, 0
+    while True:
+        written = session.write(segments, start=so_far, stop=("\n",), max_tokens=STEP_TOKENS - spent)
+        spent += max(written.tokens, 1)
+        said = read(written.text.removeprefix(start), written.ended)
+        if said.instruction or said.finished or not written.stopped or spent >= STEP_TOKENS:
+            return written
+        so_far = f"{written.text}\n"
 
 
 def _sentence(text: str) -> str:
@@ -108,16 +175,4 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-# As the reference: what is painted on is read as latents too, what is only asked about is not. Questions of a round read
-# both, so that they share their prefix with the edit that follows.
-PLAIN = PlainDialect(
-    {
-        "plan": "latents+pixels",
-        "sketch": "latents+pixels",
-        "inspect": "latents+pixels",
-        "refine": "latents+pixels",
-        "end": "latents+pixels",
-        "edit": "latents+pixels",
-        "ask": "pixels",
-    }
-)
+PLAIN = PlainDialect()

@@ -1,32 +1,78 @@
-"""The paper's tags, for a model trained on them, and the miniature's view of them."""
+"""The paper's tags, as its own models and the miniature write them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from .. import grammar
-from ..grammar import ParsedCritique, ParsedPlan
-from ..painter import PictureForm, TextSettings, Written
+from ..settings import PictureForm
 from ..trajectory import Round, Trajectory
-from .protocol import Asked, OneShot, PictureSegment, Segment, TextSegment
+from .protocol import (
+    Answers,
+    Asked,
+    CritiqueReply,
+    OneShot,
+    PictureSegment,
+    PlanReply,
+    Segment,
+    Session,
+    TextSegment,
+    Verdict,
+    before_last_text,
+)
 
 ACCEPTED = "The step is correct."
 
+# As trained: every stage continues the same prefix.
+FORMS: Mapping[Asked | OneShot, PictureForm] = {
+    "plan": "latents+pixels",
+    "sketch": "latents+pixels",
+    "inspect": "latents+pixels",
+    "refine": "latents+pixels",
+    "end": "latents+pixels",
+    "edit": "latents+pixels",
+    "ask": "latents+pixels",
+}
+# After a picture: the end of the text, or the first tag of a next plan.
+ENDS: Answers = {"the end": ("",), "<ins>": ("<ins>",)}
+# Tokens of a plan with its description at most, and of a critique before its correction.
+PLAN_TOKENS, EXPLANATION_TOKENS = 128, 128
 
-@dataclass(frozen=True)
-class TagDialect:
-    """The paper's tags. ``view`` says what is seen of earlier rounds: all of them in full ("whole"), or only the last
-    picture before this round ("round"): Markov over rounds, so the context does not grow."""
 
+@dataclass(frozen=True, kw_only=True)
+class TagDialect(ABC):
+    """The paper's tags. Where in a critique the verdict is measured, a subclass says.
+
+    ``view`` says what is seen of earlier rounds: all of them in full ("whole"), or only the last picture before this round
+    ("round"): Markov over rounds, so the context does not grow.
+    ``accept_from`` and ``end_from`` are the thresholds of the verdicts on a picture and on the end.
+    """
+
+    name: str
     view: Literal["whole", "round"]
-    forms: Mapping[Asked | OneShot, PictureForm]
-    # The token after a picture is the whole decision: end of text, or the first of a next plan.
-    end_settings = TextSettings(temperature=0.0, max_tokens=1)
+    accept_from: float = 0.0
+    end_from: float = 0.0
+    forms: Mapping[Asked | OneShot, PictureForm] = field(default_factory=lambda: FORMS)
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    describes: bool = True
+
+    @property
+    def answers(self) -> Sequence[Answers]:
+        return self.verdicts, ENDS
+
+    @property
+    @abstractmethod
+    def verdicts(self) -> Answers:
+        """What tells an accepting critique from a correcting one, the accepting first."""
 
     def opening(self, prompt: str) -> str:
         return f"Please create the image step-by-step: {prompt}"
+
+    def plans(self, trajectory: Trajectory) -> bool:
+        return True
 
     def segments(self, trajectory: Trajectory, asked: Asked) -> list[Segment]:
         current = trajectory.current_round
@@ -42,27 +88,46 @@ class TagDialect:
             segments += _round_segments(round_, form)
         return segments
 
-    def plan_start(self, instruction: str) -> str:
-        return grammar.write_plan(instruction) + "<des>"
+    def text_free(self, segments: Sequence[Segment]) -> list[Segment]:
+        return before_last_text(segments)
 
     def write_plan(self, instruction: str, description: str) -> str:
         return grammar.write_plan(instruction, description)
 
-    def write_critique(self, explanation: str, correction: str) -> str:
+    def write_critique(self, explanation: str, correction: str, trajectory: Trajectory | None = None) -> str:
         return grammar.write_critique(explanation or ("" if correction else ACCEPTED), correction)
 
-    def parse_plan(self, text: str) -> ParsedPlan:
-        return grammar.parse_plan(text)
+    def plan(self, session: Session, instruction: str) -> PlanReply:
+        start = f"{grammar.write_plan(instruction)}<des>" if instruction else ""
+        session.check_text(start)
+        written = session.write(self.segments(session.trajectory, "plan"), start=start, max_tokens=PLAN_TOKENS)
+        parsed = grammar.parse_plan(written.text)
+        if parsed.ends:
+            problem = "" if written.ended else "the model wrote no plan"
+            return PlanReply(ends=written.ended, text=written.text, problem=problem)
+        cut_off = "" if written.ended else f"the plan was cut off after {written.tokens} tokens"
+        return PlanReply(
+            instruction=parsed.instruction,
+            description=parsed.description,
+            text=written.text,
+            problem=parsed.problem or cut_off,
+        )
 
-    def parse_critique(self, text: str) -> ParsedCritique:
-        return grammar.parse_critique(text)
+    @abstractmethod
+    def inspect(self, session: Session) -> CritiqueReply: ...
 
-    def finished(self, written: Written) -> bool:
-        return written.ended and not written.text.strip()
+    @abstractmethod
+    def verdict(self, session: Session) -> Verdict: ...
+
+    def end(self, session: Session) -> Verdict:
+        return session.decide(self.segments(session.trajectory, "end"), ENDS, self.end_from)
+
+    def readable(self, asked: Asked, text: str) -> str:
+        return grammar.readable(asked, text)
 
 
 def _round_segments(round_: Round, form: PictureForm) -> list[Segment]:
-    segments: list[Segment] = [TextSegment(round_.plan.text)]
+    segments: list[Segment] = [TextSegment(round_.plan.text)] if round_.plan else []
     if round_.sketch:
         segments.append(PictureSegment(round_.sketch.picture, form))
     if round_.critique and round_.critique.text:
@@ -70,18 +135,3 @@ def _round_segments(round_: Round, form: PictureForm) -> list[Segment]:
     if round_.refinement and round_.refinement.picture:
         segments.append(PictureSegment(round_.refinement.picture, form))
     return segments
-
-
-# As trained: every stage continues the same prefix.
-_FORMS: Mapping[Asked | OneShot, PictureForm] = {
-    "plan": "latents+pixels",
-    "sketch": "latents+pixels",
-    "inspect": "latents+pixels",
-    "refine": "latents+pixels",
-    "end": "latents+pixels",
-    "edit": "latents+pixels",
-    "ask": "latents+pixels",
-}
-
-PAPER = TagDialect("whole", _FORMS)
-MINIATURE = TagDialect("round", _FORMS)
