@@ -11,7 +11,7 @@ import comfy.ops
 import folder_paths
 
 from ..strokes import models
-from ..strokes.bagel.weights.companions import Places
+from ..strokes.bagel.weights.companions import AUTOENCODERS, Places
 from ..strokes.errors import StrokesError
 from ..strokes.process.dialects import choice
 
@@ -22,8 +22,6 @@ EMBEDDED = "strokes-embedded"
 
 # How the names of files end that can be chosen. GGUF is not read: the error of the one chosen says what to take instead.
 _ENDINGS = (".safetensors", ".safetensors.index.json", ".gguf")
-# Weights that lie beside a checkpoint's: its autoencoder.
-_COMPANIONS = ("ae.safetensors", "vae.safetensors")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 # What the header of a BAGEL checkpoint holds and no other network's, whatever prefix its keys have.
 _MARK = b"llm2vae."
@@ -52,7 +50,7 @@ def checkpoint_names() -> list[str]:
 
 def _is_weights(name: str) -> bool:
     folder, file = os.path.split(name)
-    return file.endswith(_ENDINGS) and file not in _COMPANIONS and os.path.basename(folder) != "vae"
+    return file.endswith(_ENDINGS) and file not in AUTOENCODERS and os.path.basename(folder) != "vae"
 
 
 def _is_shard(name: str) -> bool:

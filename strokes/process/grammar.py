@@ -65,10 +65,15 @@ def readable(stage: str, text: str) -> str:
     return " → ".join(part for part in (critique.explanation, critique.correction) if part)
 
 
-def write_plan(instruction: str, description: str = "") -> str:
-    """The inverse of :func:`parse_plan`. Raises StrokesError for an empty instruction or text that contains a tag."""
+def check_instruction(instruction: str) -> None:
+    """Raise StrokesError for a plan's instruction that is empty."""
     if not instruction.strip():
         raise StrokesError("a plan needs an instruction: say what to change in this step")
+
+
+def write_plan(instruction: str, description: str = "") -> str:
+    """The inverse of :func:`parse_plan`. Raises StrokesError for an empty instruction or text that contains a tag."""
+    check_instruction(instruction)
     plan = f"<ins>{untagged(instruction, 'instruction')}</ins>"
     return f"{plan}<des>{untagged(description, 'description')}</des>" if description.strip() else plan
 

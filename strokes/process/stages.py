@@ -43,6 +43,7 @@ from .trajectory import (
     Refinement,
     Stage,
     Trajectory,
+    seconds_since,
 )
 from .verdicts import best_of_two, unseen
 
@@ -287,7 +288,7 @@ def _decide_end(painter: Painter, trajectory: Trajectory, done: Refinement) -> R
     began = perf_counter()
     session = StageSession(painter, trajectory.with_refinement(done), "end")
     verdict = painter.dialect.end(session) if painter.profile.sees else unseen(painter)
-    cost = done.origin.cost + session.cost + Cost(seconds=_since(began))
+    cost = done.origin.cost + session.cost + Cost(seconds=seconds_since(began))
     origin = replace(done.origin, cost=cost)
     return replace(done, ended=verdict.yes, margin=verdict.margin, problem=verdict.problem, origin=origin)
 
@@ -350,12 +351,12 @@ def _paint(
     painted = painter.paint_picture(
         *guidance_branches(painter, segments), trajectory.size, resolved, derived_seed, on_step, preserve
     )
-    return painted, _origin(painter, seed, resolved, Cost(painted.calls, seconds=_since(began)))
+    return painted, _origin(painter, seed, resolved, Cost(painted.calls, seconds=seconds_since(began)))
 
 
 def _written_by(session: StageSession, began: float) -> Origin:
     """The origin of a turn that a session wrote, since ``began`` of the performance counter."""
-    return _origin(session.painter, session.seed, session.settings, session.cost + Cost(seconds=_since(began)))
+    return _origin(session.painter, session.seed, session.settings, session.cost + Cost(seconds=seconds_since(began)))
 
 
 def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings, cost: Cost) -> Origin:
@@ -365,7 +366,3 @@ def _origin(painter: Painter, seed: int, settings: TextSettings | PaintSettings,
 def _json(settings: TextSettings | PaintSettings) -> dict[str, Any]:
     """Settings as JSON values, as they come back from a file: tuples become lists."""
     return json.loads(json.dumps(asdict(settings)))
-
-
-def _since(began: float) -> float:
-    return round(perf_counter() - began, 3)

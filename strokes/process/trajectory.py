@@ -7,6 +7,7 @@ Pictures compare by identity; everything else compares by value.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any, Literal
 
 from PIL import Image
@@ -41,6 +42,11 @@ class Cost:
             round(self.seconds + other.seconds, 3),
             self.scored + other.scored,
         )
+
+
+def seconds_since(began: float) -> float:
+    """Seconds since ``began`` of the performance counter, to the millisecond."""
+    return round(perf_counter() - began, 3)
 
 
 @dataclass(frozen=True, kw_only=True)

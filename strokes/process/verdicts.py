@@ -8,7 +8,7 @@ from time import perf_counter
 from .dialects.protocol import Verdict
 from .dialects.session import StageSession
 from .painter import Painter
-from .trajectory import Cost, Painting, Refinement, Trajectory
+from .trajectory import Cost, Painting, Refinement, Trajectory, seconds_since
 
 
 def best_of_two(painter: Painter, trajectory: Trajectory, done: Refinement) -> Refinement:
@@ -29,7 +29,7 @@ def best_of_two(painter: Painter, trajectory: Trajectory, done: Refinement) -> R
         cost += spent
     repainted = Painting(done.picture, done.origin)
     after, spent = _margin_of(painter, _before_inspection(trajectory, repainted), seed)
-    origin = replace(done.origin, cost=cost + spent + Cost(seconds=round(perf_counter() - began, 3)))
+    origin = replace(done.origin, cost=cost + spent + Cost(seconds=seconds_since(began)))
     if after is not None and (after >= 0 if before is None else after > before):
         return replace(done, repainted_margin=after, origin=origin)
     return replace(done, picture=None, rejected=done.picture, repainted_margin=after, origin=origin)

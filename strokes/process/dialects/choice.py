@@ -96,10 +96,9 @@ def find_dialect(name: str, places: Sequence[Path], own: Path | None = None) -> 
         return READY[name]
     everywhere = [*([own] if own else []), *places]
     if name == "reflection":
-        needed = NEEDED[name]
-        path = next((p for place in everywhere if (p := place / needed.file).exists()), None)
+        path = next((p for place in everywhere if (p := place / NEEDED[name].file).exists()), None)
         if path is None:
-            raise StrokesError(f"the dialect reflection needs {needed.file} in {everywhere[0]}: {needed.source}")
+            raise _missing(name, everywhere[0])
         return ReflectionDialect(system_prompt=_read_text(path))
     # Files of a model's folder are configurations, of which only the needed one is a dialect.
     candidates = everywhere if name in NEEDED else places
@@ -108,8 +107,13 @@ def find_dialect(name: str, places: Sequence[Path], own: Path | None = None) -> 
     if path is not None:
         return read_dialect(path)
     if name in NEEDED:
-        raise StrokesError(f"the dialect {name} needs {NEEDED[name].file} in {everywhere[0]}: {NEEDED[name].source}")
+        raise _missing(name, everywhere[0])
     raise StrokesError(f"unknown dialect {name[:100]!r}; known are {', '.join(names(places))}")
+
+
+def _missing(name: str, folder: Path) -> StrokesError:
+    """The error for a built-in dialect whose file is in no place; ``folder`` is where to put it."""
+    return StrokesError(f"the dialect {name} needs {NEEDED[name].file} in {folder}: {NEEDED[name].source}")
 
 
 def read_dialect(path: Path) -> Dialect:

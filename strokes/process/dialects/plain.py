@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import StrokesError
+from .. import grammar
 from ..settings import PictureForm, Written
 from ..trajectory import Trajectory
 from . import replies
 from .protocol import (
+    REFERENCE_FORMS,
     STEP_TOKENS,
     Answers,
     Asked,
@@ -30,18 +31,6 @@ from .protocol import (
 )
 
 YES_NO: Answers = {"yes": ("Yes", " Yes", "yes", " yes", "YES"), "no": ("No", " No", "no", " no", "NO")}
-
-# As the reference: what is painted on is read as latents too, what is only asked about is not. Questions of a round read
-# both, so that they share their prefix with the edit that follows.
-_FORMS: Mapping[Asked | OneShot, PictureForm] = {
-    "plan": "latents+pixels",
-    "sketch": "latents+pixels",
-    "inspect": "latents+pixels",
-    "refine": "latents+pixels",
-    "end": "latents+pixels",
-    "edit": "latents+pixels",
-    "ask": "pixels",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +63,7 @@ class PlainDialect:
     is_finished: str = 'Is this picture a finished painting of "{prompt}", with nothing missing? Answer yes or no.'
     accept_from: float = 0.0
     end_from: float = 0.0
-    forms: Mapping[Asked | OneShot, PictureForm] = field(default_factory=lambda: _FORMS)
+    forms: Mapping[Asked | OneShot, PictureForm] = field(default_factory=lambda: REFERENCE_FORMS)
     profile: Mapping[str, Any] = field(default_factory=dict)
     describes: bool = False
     answers: Sequence[Answers] = (YES_NO,)
@@ -121,8 +110,7 @@ class PlainDialect:
         return before_last_text(segments)
 
     def write_plan(self, instruction: str, description: str) -> str:
-        if not instruction.strip():
-            raise StrokesError("a plan needs an instruction: say what to change in this step")
+        grammar.check_instruction(instruction)
         return f"{_sentence(instruction)} {description.strip()}" if description.strip() else instruction.strip()
 
     def write_critique(self, explanation: str, correction: str, trajectory: Trajectory | None = None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from ..grammar import check_instruction
 from ..pictures import Picture
 from ..settings import PictureForm, Written
 from ..trajectory import Trajectory
@@ -41,6 +42,18 @@ Answers = Mapping[str, Sequence[str]]
 
 # Tokens of a plan or a correction at most.
 STEP_TOKENS = 64
+
+# As the reference: what is painted on is read as latents too, what is only asked about is not. Questions of a round read
+# both, so that they share their prefix with the edit that follows.
+REFERENCE_FORMS: Mapping[Asked | OneShot, PictureForm] = {
+    "plan": "latents+pixels",
+    "sketch": "latents+pixels",
+    "inspect": "latents+pixels",
+    "refine": "latents+pixels",
+    "end": "latents+pixels",
+    "edit": "latents+pixels",
+    "ask": "pixels",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +102,18 @@ class CritiqueReply:
 def before_last_text(segments: Sequence[Segment]) -> list[Segment]:
     """The text-free branch of guidance as BAGEL's: the segments before a last text; all of them where a picture is last."""
     return list(segments[:-1] if segments and isinstance(segments[-1], TextSegment) else segments)
+
+
+def write_untagged_plan(instruction: str, description: str) -> str:
+    """A plan without tags: the instruction, then the description. Raises StrokesError without an instruction."""
+    check_instruction(instruction)
+    return f"{instruction.strip()} {description.strip()}".rstrip()
+
+
+def last_verdict(trajectory: Trajectory) -> Verdict:
+    """The verdict on the last round's picture as the trajectory holds it; no where it was not inspected."""
+    last = trajectory.rounds[-1].critique
+    return Verdict(yes=last.accepted, margin=last.margin) if last else Verdict()
 
 
 class Session(Protocol):

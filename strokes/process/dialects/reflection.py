@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import StrokesError
 from ..settings import PictureForm
 from ..trajectory import Trajectory
 from .protocol import (
+    REFERENCE_FORMS,
     STEP_TOKENS,
     Answers,
     Asked,
@@ -28,6 +28,8 @@ from .protocol import (
     TextSegment,
     Verdict,
     before_last_text,
+    last_verdict,
+    write_untagged_plan,
 )
 from .replies import one_line
 
@@ -51,17 +53,7 @@ class ReflectionDialect:
     name: str = "reflection"
     system_prompt: str
     done_from: float = 0.0
-    forms: Mapping[Asked | OneShot, PictureForm] = field(
-        default_factory=lambda: {
-            "plan": "latents+pixels",
-            "sketch": "latents+pixels",
-            "inspect": "latents+pixels",
-            "refine": "latents+pixels",
-            "end": "latents+pixels",
-            "edit": "latents+pixels",
-            "ask": "pixels",
-        }
-    )
+    forms: Mapping[Asked | OneShot, PictureForm] = field(default_factory=lambda: REFERENCE_FORMS)
     profile: Mapping[str, Any] = field(
         default_factory=lambda: {
             "size": [512, 512],
@@ -121,9 +113,7 @@ class ReflectionDialect:
         return before_last_text(segments)
 
     def write_plan(self, instruction: str, description: str) -> str:
-        if not instruction.strip():
-            raise StrokesError("a plan needs an instruction: say what to change in this step")
-        return " ".join(text for text in (instruction.strip(), description.strip()) if text)
+        return write_untagged_plan(instruction, description)
 
     def write_critique(self, explanation: str, correction: str, trajectory: Trajectory | None = None) -> str:
         number, source = _numbers(trajectory) if trajectory else (0, "Image #0")
@@ -174,8 +164,7 @@ class ReflectionDialect:
 
     def end(self, session: Session) -> Verdict:
         """No question: the work is finished where the last picture was accepted."""
-        last = session.trajectory.rounds[-1].critique
-        return Verdict(yes=last.accepted, margin=last.margin) if last else Verdict()
+        return last_verdict(session.trajectory)
 
     def readable(self, asked: Asked, text: str) -> str:
         return one_line(text.split("[THINKING]")[-1].replace("</think>", "").replace("[EDIT]", "→"))

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...errors import StrokesError
 from ..settings import PictureForm
 from ..trajectory import Trajectory
 from .protocol import (
@@ -28,6 +27,8 @@ from .protocol import (
     TextSegment,
     Verdict,
     before_last_text,
+    last_verdict,
+    write_untagged_plan,
 )
 from .replies import one_line
 from .session import log_rest, verdict_of
@@ -105,9 +106,7 @@ class UniCoTDialect:
         return before_last_text(segments) if any(isinstance(s, PictureSegment) for s in segments) else []
 
     def write_plan(self, instruction: str, description: str) -> str:
-        if not instruction.strip():
-            raise StrokesError("a plan needs an instruction: say what to change in this step")
-        return " ".join(text for text in (instruction.strip(), description.strip()) if text)
+        return write_untagged_plan(instruction, description)
 
     def write_critique(self, explanation: str, correction: str, trajectory: Trajectory | None = None) -> str:
         return f"{explanation.strip()} {correction.strip()}".strip()
@@ -152,8 +151,7 @@ class UniCoTDialect:
 
     def end(self, session: Session) -> Verdict:
         """No question: the work is finished where the last picture was accepted."""
-        last = session.trajectory.rounds[-1].critique
-        return Verdict(yes=last.accepted, margin=last.margin) if last else Verdict()
+        return last_verdict(session.trajectory)
 
     def readable(self, asked: Asked, text: str) -> str:
         return one_line(_TAGS.sub(" ", text))
